@@ -1,0 +1,66 @@
+"""analyse(tree) -> Program: everything that planning needs to know of a file."""
+
+import ast
+
+from ampify.analysis import hazards
+from ampify.analysis.existing import amp_in_use
+from ampify.analysis.flow import Builder, number
+from ampify.analysis.frames import FUNCTIONS, Frame, Frames
+from ampify.analysis.names import Names
+from ampify.analysis.roles import Roles
+from ampify.analysis.sites import Sites
+from ampify.program import Compute, Kind, Program, Refusal, Scope
+
+
+def analyse(tree: ast.Module) -> Program:
+    """Reads a module's syntax tree, which stays as it is."""
+    names = Names(tree)
+    amp = amp_in_use(tree, names)
+    frames = Frames(tree, names)
+    sites = Sites(names, frames, Roles(names, frames))
+    numbers = number(tree)
+    scopes: list[Scope] = []
+    refusals: list[Refusal] = []
+    for frame in frames.all:
+        builder = Builder(sites, numbers, frame)
+        scope = builder.scope()
+        refusals.extend(r for r in builder.refusals if _concerns(r, frame, scope, sites))
+        if any(s.events or s.autocast or s.compute is not Compute.NONE for s in scope.statements()):
+            scopes.append(scope)
+    if trains(scopes):
+        refusals.extend(hazards.find(tree, names, sites))
+    return Program(
+        tuple(scopes),
+        tuple(refusals),
+        tuple((*numbers[s], isinstance(s, (*FUNCTIONS, ast.ClassDef))) for s in tree.body),
+        amp,
+        frozenset(names.taken),
+        names.runtime,
+        tuple((numbers[s][0], _imports_torch(s)) for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)),
+        _prologue(tree, numbers),
+    )
+
+
+def _concerns(refusal: Refusal, frame: Frame, scope: Scope, sites: Sites) -> bool:
+    """Whether a refusal of a frame stands: not inside an optimizer's own code, nor where nothing goes backward."""
+    if frame.owner is not None and sites.roles.is_optimizer(frame.owner):
+        return False
+    return refusal.code not in ("AMP913", "AMP915") or trains([scope])
+
+
+def trains(scopes: list[Scope]) -> bool:
+    """Whether anything in the file goes backward."""
+    return any(e.kind is Kind.BACKWARD for scope in scopes for s in scope.statements() for e in s.events)
+
+
+def _imports_torch(stmt: ast.Import | ast.ImportFrom) -> bool:
+    modules = [a.name for a in stmt.names] if isinstance(stmt, ast.Import) else [stmt.module or ""] if not stmt.level else []
+    return any(m.partition(".")[0] in ("torch", "torchvision", "torchaudio", "torchtext") for m in modules)
+
+
+def _prologue(tree: ast.Module, numbers: dict[ast.stmt, tuple[int, int]]) -> int:
+    """The index of the docstring, or -1; imports from __future__ are imports."""
+    if tree.body and isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Constant):
+        return numbers[tree.body[0]][0] if isinstance(tree.body[0].value.value, str) else -1
+    return -1
+

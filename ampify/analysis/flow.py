@@ -1,0 +1,291 @@
+"""Flow: a function's statements as the Stmt tree that planning and the protocol run on."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from ampify.analysis.frames import FUNCTIONS, Frame
+from ampify.analysis.names import dotted
+from ampify.analysis.sites import MUTATORS, Facts, Raw, Sites, blocks_of, header, uses_of
+from ampify.program import Barrier, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
+
+JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
+NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
+PURE_CALLS = frozenset({"len", "isinstance", "int", "bool"})
+
+
+def number(tree: ast.Module) -> dict[ast.stmt, tuple[int, int]]:
+    """For every statement of a file its index in source order and the index after its last inner one."""
+    numbers: dict[ast.stmt, tuple[int, int]] = {}
+    counter = 0
+
+    def visit(body: list[ast.stmt]) -> None:
+        nonlocal counter
+        for stmt in body:
+            index = counter
+            counter += 1
+            for block in blocks_of(stmt):
+                visit(block)
+            numbers[stmt] = (index, counter)
+
+    visit(tree.body)
+    return numbers
+
+
+class Builder:
+    """Builds the Scope of one frame."""
+
+    def __init__(self, sites: Sites, numbers: dict[ast.stmt, tuple[int, int]], frame: Frame) -> None:
+        self.sites, self.numbers, self.frame = sites, numbers, frame
+        self.roles = sites.roles
+        self.facts: dict[ast.stmt, Facts] = {}
+        self.refusals: list[Refusal] = []
+        self.optimizers: tuple[Optimizer, ...] = ()
+
+    def scope(self) -> Scope:
+        node = self.frame.node
+        self._read(node.body)
+        self.optimizers = self._optimizers()
+        decorators = [] if isinstance(node, ast.Module) else node.decorator_list
+        return Scope(
+            self.frame.name,
+            self._block(node.body),
+            self.optimizers,
+            not isinstance(node, ast.Module),
+            any(self._is_no_grad(d) for d in decorators),
+            getattr(node, "lineno", 1),
+        )
+
+    def _read(self, body: list[ast.stmt]) -> None:
+        for stmt in body:
+            if not isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
+                facts = self.facts[stmt] = self.sites.read(stmt, self.frame)
+                self.refusals.extend(facts.refusals)
+                for block in blocks_of(stmt):
+                    self._read(block)
+
+    def _optimizers(self) -> tuple[Optimizer, ...]:
+        keys: dict[str, None] = {}
+        for facts in self.facts.values():
+            for raw in facts.events:
+                if raw.key and raw.kind in (Kind.STEP, Kind.UNSCALE):
+                    keys[raw.key] = None
+        return tuple(Optimizer(key, self._owned(key)) for key in keys)
+
+    def _owned(self, key: str) -> frozenset[str]:
+        """The roots of what an optimizer was built with; empty when its construction is not in sight."""
+        roots: set[str] = set()
+        for value, where in self.roles.sources(key, self.frame):
+            if isinstance(value, ast.Call) and self._constructs(value):
+                given = value.args[:1] or [k.value for k in value.keywords if k.arg == "params"]
+                for argument in given:
+                    roots |= self.roles.roots(argument, where)
+        return frozenset(roots)
+
+    def _constructs(self, call: ast.Call) -> bool:
+        """Whether a call builds an optimizer, and so takes the parameters first; `model.configure_optimizers(...)` does not."""
+        last = self.roles.callee(call.func).rpartition(".")[2]
+        return last == "*" or last[:1].isupper()
+
+    # -------------------------------------------------------------------------------------------------------- whose gradients
+
+    def _event(self, raw: Raw) -> Event:
+        if raw.key:
+            targets: tuple[str, ...] = (raw.key,)
+        elif raw.kind is Kind.READ:
+            targets = self._owners(raw)
+        elif raw.kind is Kind.ZERO:
+            targets = self._cleared(raw.roots)
+        else:
+            targets = tuple(sorted(raw.roots))
+        return Event(raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors)
+
+    def _owners(self, raw: Raw) -> tuple[str, ...]:
+        """The optimizers that own what a gradient is read of; all that may, where their parameters are not in sight."""
+        direct = frozenset(r[1:] for r in raw.roots if r.startswith("="))
+        groups = {r[1:] for r in raw.roots if r.startswith("@")}
+        roots = frozenset(r for r in raw.roots if r[0] not in "=@")
+        named = tuple(o.key for o in self.optimizers if o.key in groups)
+        if not raw.roots:
+            return tuple(o.key for o in self.optimizers)
+        if named and not roots and not direct:
+            return named
+        owners = tuple(o.key for o in self.optimizers if o.key in groups or overlap(roots | direct, o.roots))
+        if owners or not self.optimizers or (groups and not roots):
+            return owners
+        unknown = tuple(o.key for o in self.optimizers if not o.roots)
+        if direct or not unknown:
+            return ("?",)
+        return unknown
+
+    def _cleared(self, roots: frozenset[str]) -> tuple[str, ...]:
+        """The optimizers all of whose gradients are gone after the models in `roots` cleared theirs."""
+        if "*" in roots:
+            return tuple(o.key for o in self.optimizers)
+        if len(self.optimizers) == 1 and not self.optimizers[0].roots:
+            return (self.optimizers[0].key,)
+        return tuple(
+            o.key
+            for o in self.optimizers
+            if o.roots and all(any(own == r or own.startswith((r + ".", r + "[")) for r in roots) for own in o.roots)
+        )
+
+    # -------------------------------------------------------------------------------------------------------------- statements
+
+    def _block(self, body: list[ast.stmt]) -> tuple[Stmt, ...]:
+        built = []
+        cleared: frozenset[str] = frozenset()  # models cleared one by one, since the last backward
+        for stmt in body:
+            item = self._stmt(stmt, cleared)
+            raws = self.facts[stmt].events if stmt in self.facts else []
+            for raw in raws:
+                if raw.kind is Kind.ZERO and not raw.key:
+                    cleared |= raw.roots
+            if any(e.kind is Kind.BACKWARD for e in item.all_events()):
+                cleared = frozenset()
+            built.append(item)
+        return tuple(built)
+
+    def _stmt(self, stmt: ast.stmt, cleared: frozenset[str]) -> Stmt:
+        index, end = self.numbers[stmt]
+        facts = self.facts.get(stmt)
+        blocks = tuple(self._block(b) for b in self._arms(stmt))
+        events: list[Event] = []
+        for raw in facts.events if facts else ():
+            if raw.kind is Kind.ZERO and not raw.key and cleared:
+                raw = raw._replace(roots=raw.roots | cleared)
+            event = self._event(raw)
+            if event.kind is Kind.READ and "?" in event.targets:
+                self.refusals.append(Refusal("AMP915", event.line, event.column, ""))
+            events.append(event)
+        defs, uses = self._names(stmt)
+        built = Stmt(
+            index,
+            end,
+            self._kind(stmt),
+            stmt.lineno,
+            stmt.col_offset,
+            stmt.end_lineno or stmt.lineno,
+            blocks,
+            tuple(events),
+            defs,
+            uses,
+            facts.compute if facts else Stmt._field_defaults["compute"],
+            facts.barrier if facts else None,
+            rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
+        )
+        if isinstance(stmt, ast.If):
+            built = self._with_test(built, stmt.test)
+        elif isinstance(stmt, ast.While):
+            built = built._replace(endless=isinstance(stmt.test, ast.Constant) and bool(stmt.test.value))
+        elif isinstance(stmt, ast.With | ast.AsyncWith):
+            contexts = [i.context_expr for i in stmt.items]
+            ours = any(isinstance(c, ast.Call) and self.sites.autocast and dotted(c.func) == self.sites.autocast for c in contexts)
+            built = built._replace(
+                autocast=ours,
+                no_grad=any(self._is_no_grad(c) for c in contexts),
+                barrier=Barrier.REGION if ours else built.barrier,
+            )
+        elif isinstance(stmt, ast.For) and self._updates_by_hand(stmt, built):
+            self.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, ""))
+        return built
+
+    @staticmethod
+    def _arms(stmt: ast.stmt) -> list[list[ast.stmt]]:
+        """The blocks in the order that Stmt documents."""
+        if isinstance(stmt, ast.Try | ast.TryStar):
+            return [stmt.body, stmt.orelse, stmt.finalbody, *(h.body for h in stmt.handlers)]
+        return [] if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) else blocks_of(stmt)
+
+    @staticmethod
+    def _kind(stmt: ast.stmt) -> str:
+        for node, kind in JUMPS.items():
+            if isinstance(stmt, node):
+                return kind
+        names = {
+            ast.If: "if", ast.For: "for", ast.AsyncFor: "for", ast.While: "while", ast.Try: "try", ast.TryStar: "try",
+            ast.With: "with", ast.AsyncWith: "with", ast.Match: "match", ast.FunctionDef: "def", ast.AsyncFunctionDef: "def",
+            ast.ClassDef: "def",
+        }  # fmt: skip
+        return names.get(type(stmt), "simple")
+
+    def _with_test(self, built: Stmt, test: ast.expr) -> Stmt:
+        """Keeps the condition of an `if` that decides about events or jumps, if its value stays the same between evaluations."""
+        if not any(s.events or s.kind in ("break", "continue", "return") for s in built.walk()):
+            return built
+        negated = False
+        while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            negated, test = not negated, test.operand
+        for node in ast.walk(test):
+            if isinstance(node, ast.Call) and dotted(node.func) not in PURE_CALLS:
+                return built
+            if isinstance(node, ast.NamedExpr | ast.Await | ast.Yield):
+                return built
+        return built._replace(test=ast.unparse(test), negated=negated, test_names=frozenset(uses_of(test)))
+
+    def _is_no_grad(self, node: ast.expr) -> bool:
+        func = node.func if isinstance(node, ast.Call) else node
+        name = self.sites.names.resolve(func)
+        if name == "torch.set_grad_enabled" and isinstance(node, ast.Call) and node.args:
+            return isinstance(node.args[0], ast.Constant) and not node.args[0].value
+        return name in NO_GRAD
+
+    def _updates_by_hand(self, stmt: ast.For, built: Stmt) -> bool:
+        """Whether a loop over parameters reads gradients and changes parameters."""
+        inner = list(built.walk())[1:]
+        reads = any(e.kind is Kind.READ for s in inner for e in s.events)
+        return reads and any(s.barrier is Barrier.WRITE and s.kind == "simple" for s in inner)
+
+    @staticmethod
+    def _names(stmt: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
+        """What a statement's own expressions bind or mutate, and what they read."""
+        defs: set[str] = set()
+        uses: set[str] = set()
+        for part in header(stmt):
+            uses |= uses_of(part)
+            for node in ast.walk(part):
+                if isinstance(node, ast.NamedExpr) and isinstance(node.target, ast.Name):
+                    defs.add(node.target.id)
+                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    attr = node.func.attr
+                    if attr in MUTATORS or (attr.endswith("_") and not attr.endswith("__")):
+                        defs |= set(_owners_of(node.func.value))
+        for target in _targets(stmt):
+            defs |= set(_owners_of(target))
+            if isinstance(target, ast.Name | ast.Attribute) and not isinstance(stmt, ast.AugAssign):
+                uses.discard(dotted(target))
+        if isinstance(stmt, ast.Assign):
+            uses |= uses_of(stmt.value)
+        return frozenset(defs), frozenset(uses)
+
+
+def _targets(stmt: ast.stmt) -> Iterator[ast.expr]:
+    def flatten(node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.Tuple | ast.List):
+            for element in node.elts:
+                yield from flatten(element)
+        elif isinstance(node, ast.Starred):
+            yield from flatten(node.value)
+        else:
+            yield node
+
+    if isinstance(stmt, ast.Assign):
+        for target in stmt.targets:
+            yield from flatten(target)
+    elif isinstance(stmt, ast.AugAssign | ast.AnnAssign | ast.For | ast.AsyncFor):
+        yield from flatten(stmt.target)
+    elif isinstance(stmt, ast.With | ast.AsyncWith):
+        for item in stmt.items:
+            if item.optional_vars is not None:
+                yield from flatten(item.optional_vars)
+
+
+def _owners_of(target: ast.expr) -> list[str]:
+    """A target's text; for an element also the container, which changes with it."""
+    texts = [dotted(target)] if dotted(target) else []
+    while isinstance(target, ast.Subscript):
+        target = target.value
+        if dotted(target):
+            texts.append(dotted(target))
+    return texts

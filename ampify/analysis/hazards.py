@@ -1,0 +1,95 @@
+"""Hazards of a whole file that refuse it today: losses, hooks, models and threads for which no safe rewriting exists yet."""
+
+import ast
+from collections.abc import Iterator
+
+from ampify.analysis.frames import ClassInfo, Frame
+from ampify.analysis.names import Names, dotted
+from ampify.analysis.roles import Role
+from ampify.analysis.sites import Sites, uses_of
+from ampify.program import Refusal
+
+BCE = frozenset({"torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy"})
+HOOKS = frozenset(
+    {"register_hook", "register_post_accumulate_grad_hook", "register_full_backward_hook", "register_backward_hook", "retain_grad",
+     "register_full_backward_pre_hook", "register_multi_grad_hook", "register_comm_hook"}
+)  # fmt: skip
+FSDP1 = frozenset(
+    {"torch.distributed.fsdp.FullyShardedDataParallel", "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel"}
+)
+HALF = frozenset({"torch.half", "torch.float16", "torch.bfloat16"})
+LINEAR = frozenset(  # of the incoming gradient: g -> f(g) with f(c g) = c f(g) for c > 0
+    "mm matmul bmm mul div neg sum mean view reshape t transpose permute contiguous clone expand expand_as unsqueeze squeeze flatten "
+    "to float double half type_as masked_fill where zeros_like ones_like empty_like size dim detach new_zeros index_select gather "
+    "cuda cpu chunk split narrow repeat cumsum flip outer einsum conv2d conv_transpose2d new_empty numel".split()
+)
+
+
+def find(tree: ast.Module, names: Names, sites: Sites) -> Iterator[Refusal]:
+    """The reasons, found anywhere in a file that trains, to leave it alone."""
+    for frame in sites.frames.all:
+        for call in frame.calls:
+            yield from _call(call, frame, names, sites)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name) and names.resolve(node) in FSDP1 and not isinstance(node.ctx, ast.Store):
+            yield Refusal("AMP910", node.lineno, node.col_offset, "")
+            break
+    for info in sites.frames.classes.values():
+        if sites.roles.is_function(info):
+            yield from _nonlinear(info)
+
+
+def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[Refusal]:
+    name = names.resolve(call.func)
+    at = (call.lineno, call.col_offset)
+    attr = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    if name in BCE:
+        yield Refusal("AMP905", *at, f"`{name.rpartition('.')[2]}`")
+    elif attr in HOOKS:
+        yield Refusal("AMP906", *at, f"`{attr}`")
+    elif attr in ("half", "bfloat16") and isinstance(call.func, ast.Attribute):
+        if sites.roles.of(call.func.value, frame) is Role.MODEL:
+            yield Refusal("AMP918", *at, f"`{dotted(call.func) or attr}()`")
+    elif attr == "to" and isinstance(call.func, ast.Attribute):
+        given = [names.resolve(a) for a in (*call.args, *(k.value for k in call.keywords))]
+        if HALF.intersection(given) and sites.roles.of(call.func.value, frame) is Role.MODEL:
+            yield Refusal("AMP918", *at, f"`{ast.unparse(call)[:40]}`")
+    elif name == "torch.set_default_dtype" and HALF.intersection(names.resolve(a) for a in call.args):
+        yield Refusal("AMP918", *at, f"`{ast.unparse(call)[:40]}`")
+    elif name in ("threading.Thread", "concurrent.futures.ThreadPoolExecutor.submit") or attr == "submit":
+        targets = [k.value for k in call.keywords if k.arg == "target"] + call.args[:1]
+        for target in targets:
+            for function in sites.frames.functions.get(dotted(target), ()):
+                if sites.summaries[function].backward:
+                    yield Refusal("AMP911", *at, f"`{dotted(target)}`")
+
+
+def _nonlinear(info: ClassInfo) -> Iterator[Refusal]:
+    """A custom backward that is not plainly linear in the gradients it receives."""
+    method = info.methods.get("backward")
+    if method is None or isinstance(method.node, ast.Module):
+        return
+    arguments = method.node.args
+    tainted = {a.arg for a in arguments.args[1:]}
+    if arguments.vararg:
+        tainted.add(arguments.vararg.arg)
+    for _ in range(2):  # twice, for values that a loop carries round
+        for node in ast.walk(method.node):
+            if isinstance(node, ast.Assign) and uses_of(node.value) & tainted:
+                tainted |= {t for target in node.targets for t in uses_of(target)}
+    for node in ast.walk(method.node):
+        bad = False
+        if isinstance(node, ast.Compare):
+            identity = all(isinstance(op, ast.Is | ast.IsNot) for op in node.ops)
+            bad = not identity and bool(uses_of(node) & tainted)
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.Mod | ast.FloorDiv):
+            bad = bool(uses_of(node) & tainted)
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)
+            touched = {t for a in (*node.args, *(k.value for k in node.keywords)) for t in uses_of(a)}
+            if isinstance(node.func, ast.Attribute):
+                touched |= uses_of(node.func.value)
+            bad = bool(touched & tainted) and name.rstrip("_") not in LINEAR
+        if bad:
+            yield Refusal("AMP908", node.lineno, node.col_offset, f"`{ast.unparse(node)[:40]}` in `{info.node.name}.backward`")
+            return

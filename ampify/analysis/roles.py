@@ -1,0 +1,410 @@
+"""Roles: who is a model, an optimizer, a schedule or a loss, from what built it, how it is used, and last its name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from enum import Enum
+
+from ampify.analysis.frames import Binding, ClassInfo, Frame, Frames
+from ampify.analysis.names import Names, dotted
+
+Source = tuple[ast.expr, Frame]
+
+
+class Role(Enum):
+    OPTIMIZER = "optimizer"
+    WRAPPER = "wrapper"  # has an optimizer inside and a step of its own
+    SCHEDULER = "scheduler"
+    MODEL = "model"
+    LOSS = "loss"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+# Methods that return the object they are called on.
+FLUENT = frozenset({"to", "cuda", "cpu", "train", "eval", "double", "float", "half", "bfloat16", "apply", "requires_grad_"})
+WRAPPERS = frozenset(
+    {
+        "torch.nn.DataParallel",
+        "torch.nn.parallel.DataParallel",
+        "torch.nn.parallel.DistributedDataParallel",
+        "torch.compile",
+        "torch.jit.script",
+        "torch.jit.trace",
+        "torch.distributed.fsdp.FullyShardedDataParallel",
+        "torch.nn.SyncBatchNorm.convert_sync_batchnorm",
+    }
+)
+OPTIMIZER_CLASS = re.compile(
+    r"(Adam|SGD|RMSprop|Adagrad|Adadelta|Lamb|LAMB|LARS|Lion|Adan|Muon|Ranger|Adafactor|Shampoo|KFAC|Sophia|Adabelief|AdaBelief)\w*$"
+)
+OPTIMIZER_NAME = re.compile(r"(^|_)(opt|optim|optimizer|optimiser|solver|optimizers|trainer)(_?[A-Za-z0-9]{0,3}$|_)|optim", re.I)
+SCHEDULER_NAME = re.compile(r"sched|warmup|annealer", re.I)
+SCHEDULER_CLASS = re.compile(r"(Scheduler|LR|LROnPlateau|WarmRestarts)$")
+LOSS_CLASS = re.compile(r"(Loss|Criterion)$")
+MODEL_NAME = re.compile(
+    r"^_*(model|net|network|generator|discriminator|encoder|decoder|critic|actor|agent|policy|backbone|classifier|"
+    r"transformer|vae|gan|cnn|rnn|mlp)\w*$|(model|net|network|encoder|decoder)\d*$|^net_?[A-Z]\w*$|^[GDFE](_[A-Za-z]+)?$",
+    re.I,
+)
+LOSS_NAME = re.compile(r"criterion|loss_?(fn|func|function|f)$|^crit$", re.I)
+MODEL_METHODS = frozenset({"parameters", "named_parameters", "train", "eval", "modules", "children", "forward"})
+
+
+class Roles:
+    """Answers what an expression stands for, as seen from a frame."""
+
+    def __init__(self, names: Names, frames: Frames) -> None:
+        self.names, self.frames = names, frames
+        self._memo: dict[tuple[str, Frame], Role] = {}
+
+    def of(self, node: ast.expr, frame: Frame) -> Role:
+        """The role of an expression; UNKNOWN without evidence."""
+        text = dotted(node)
+        if not text:
+            return self._of_value(node, frame, 0)
+        key = (text, frame)
+        if key not in self._memo:
+            self._memo[key] = Role.UNKNOWN  # what a cycle of aliases amounts to
+            self._memo[key] = self._of_name(text, frame, 0)
+        return self._memo[key]
+
+    def _of_name(self, text: str, frame: Frame, depth: int) -> Role:
+        roles = []
+        for source, where in self.sources(text, frame):
+            roles.append(self._of_value(source, where, depth + 1))
+        known = [r for r in roles if r not in (Role.UNKNOWN, Role.OTHER)]
+        if known:
+            return Role.WRAPPER if Role.WRAPPER in known else known[0]
+        by_use = self._by_use(text, frame)
+        if by_use is not Role.UNKNOWN:
+            return by_use
+        if roles and all(r is Role.OTHER for r in roles):
+            return Role.OTHER
+        return self._by_name(text)
+
+    def _by_use(self, text: str, frame: Frame) -> Role:
+        used = self.frames.methods_used(text, frame)
+        if {"zero_grad", "step"} <= used and not used & {"parameters", "forward"}:
+            return Role.OPTIMIZER
+        if used & MODEL_METHODS and not used & {"step", "append", "fit"}:
+            return Role.MODEL
+        return Role.UNKNOWN
+
+    @staticmethod
+    def _by_name(text: str) -> Role:
+        last = re.split(r"[.\[]", text.replace("]", ""))[-1].strip("'\"")
+        if SCHEDULER_NAME.search(last):
+            return Role.SCHEDULER
+        if OPTIMIZER_NAME.search(last):
+            return Role.OPTIMIZER
+        if LOSS_NAME.search(last):
+            return Role.LOSS
+        if MODEL_NAME.search(last):
+            return Role.MODEL
+        return Role.UNKNOWN
+
+    def sources(self, text: str, frame: Frame, depth: int = 0) -> list[Source]:
+        """The expressions, other than plain names, that a name may hold: through aliases, parameters, returns and unpacking."""
+        if depth > 6:
+            return []
+        found: list[Source] = []
+        for binding in self.frames.lookup(text, frame):
+            if binding.how == "param":
+                found.extend(self._arguments(text, binding.frame, depth))
+            elif binding.how == "assign" and binding.value is not None:
+                found.extend(self._unfold(binding, depth))
+        if not found and "." in text and not text.startswith("self."):
+            found.extend(self._attribute_of_instance(text, frame, depth))
+        return found
+
+    def _unfold(self, binding: Binding, depth: int) -> list[Source]:
+        value = binding.value
+        path = binding.path
+        assert value is not None
+        while path and isinstance(value, ast.Tuple | ast.List) and path[0] < len(value.elts):
+            value, path = value.elts[path[0]], path[1:]
+        if path:
+            returned = self.returns(value, binding.frame)
+            found = []
+            for expression, where in returned:
+                inner = path
+                while inner and isinstance(expression, ast.Tuple | ast.List) and inner[0] < len(expression.elts):
+                    expression, inner = expression.elts[inner[0]], inner[1:]
+                if not inner:
+                    found.extend(self._follow(expression, where, depth))
+            return found
+        return self._follow(value, binding.frame, depth)
+
+    def _follow(self, value: ast.expr, frame: Frame, depth: int) -> list[Source]:
+        if isinstance(value, ast.IfExp):
+            return self._follow(value.body, frame, depth) + self._follow(value.orelse, frame, depth)
+        text = dotted(value)
+        if not text:
+            return [(value, frame)]
+        return self.sources(text, frame, depth + 1)
+
+    def _arguments(self, name: str, frame: Frame, depth: int) -> list[Source]:
+        """The expressions behind what callers in this file pass for a parameter."""
+        return [s for value, where in self._values(name, frame) for s in self._follow(value, where, depth + 1)]
+
+    def _passed(self, name: str, frame: Frame) -> list[str]:
+        """The texts of what callers in this file pass for a parameter."""
+        return [dotted(value) for value, _ in self._values(name, frame) if dotted(value)]
+
+    def _values(self, name: str, frame: Frame) -> list[Source]:
+        """What callers in this file pass for a parameter, or its default."""
+        node = frame.node
+        assert not isinstance(node, ast.Module)
+        positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+        found: list[Source] = []
+        for call, where in self.frames.callers(frame):
+            shift = 1 if frame.owner is not None and not self._static(frame) else 0
+            at = positional.index(name) - shift if name in positional else -1
+            passed = [k.value for k in call.keywords if k.arg == name]
+            if not passed and 0 <= at < len(call.args) and not any(isinstance(a, ast.Starred) for a in call.args[: at + 1]):
+                passed = [call.args[at]]
+            found.extend((value, where) for value in passed)
+        return found
+
+    @staticmethod
+    def _static(frame: Frame) -> bool:
+        node = frame.node
+        return not isinstance(node, ast.Module) and any(dotted(d) == "staticmethod" for d in node.decorator_list)
+
+    def _attribute_of_instance(self, text: str, frame: Frame, depth: int) -> list[Source]:
+        """`trainer.optimizer`, where `trainer` is an instance of a class of this file."""
+        base, _, attribute = text.rpartition(".")
+        info = self.class_of(base, frame)
+        if info is None:
+            return []
+        found = []
+        for member in self.frames.family(info):
+            for binding in member.attributes.get(f"self.{attribute}", ()):
+                if binding.how == "assign" and depth < 6:
+                    found.extend(self._unfold(binding, depth + 1))
+        return found
+
+    def class_of(self, text: str, frame: Frame) -> ClassInfo | None:
+        """The class of this file that a name is an instance of."""
+        method = self.frames.method_of(frame)
+        if method is not None and text == method.self_name:
+            return method.owner
+        for value, _ in self.sources(text, frame):
+            while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in FLUENT:
+                value = value.func.value
+            if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in self.frames.classes:
+                return self.frames.classes[value.func.id]
+        return None
+
+    def returns(self, call: ast.expr, frame: Frame) -> list[Source]:
+        """The expressions that a call of a function of this file may return."""
+        if not isinstance(call, ast.Call):
+            return []
+        found: list[Source] = []
+        for target in self.targets(call, frame):
+            stack: list[ast.AST] = list(getattr(target.node, "body", ()))
+            while stack:
+                node = stack.pop()
+                if isinstance(node, ast.Return) and node.value is not None:
+                    found.append((node.value, target))
+                if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+                    stack.extend(ast.iter_child_nodes(node))
+        return found
+
+    def targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
+        """The functions or methods of this file that a call runs, as far as names tell."""
+        func = call.func
+        if isinstance(func, ast.Name):
+            if func.id in self.frames.classes:
+                return []
+            return self.frames.functions.get(func.id, [])
+        if isinstance(func, ast.Attribute):
+            receiver = dotted(func.value)
+            info = self.class_of(receiver, frame) if receiver else None
+            if info is None and isinstance(func.value, ast.Call) and dotted(func.value.func) == "super":
+                method = self.frames.method_of(frame)
+                bases = self.frames.family(method.owner)[1:] if method is not None and method.owner is not None else []
+                return [b.methods[func.attr] for b in bases if func.attr in b.methods][:1]
+            if info is not None:
+                return [m.methods[func.attr] for m in self.frames.family(info) if func.attr in m.methods][:1]
+        return []
+
+    def _of_value(self, node: ast.expr, frame: Frame, depth: int) -> Role:
+        if depth > 8:
+            return Role.UNKNOWN
+        if isinstance(node, ast.IfExp):
+            first = self._of_value(node.body, frame, depth + 1)
+            return first if first is not Role.UNKNOWN else self._of_value(node.orelse, frame, depth + 1)
+        if dotted(node):
+            return self.of(node, frame)
+        if isinstance(node, ast.Call):
+            return self._of_call(node, frame, depth)
+        if isinstance(node, ast.Lambda | ast.Subscript | ast.Await):
+            return Role.UNKNOWN
+        return Role.OTHER
+
+    def _of_call(self, call: ast.Call, frame: Frame, depth: int) -> Role:
+        func = call.func
+        if isinstance(func, ast.Attribute) and func.attr in FLUENT:
+            return self._of_value(func.value, frame, depth + 1)
+        name = self.callee(func)
+        if name in WRAPPERS or name.rpartition(".")[2] in ("DataParallel", "DistributedDataParallel", "DDP"):
+            return Role.MODEL
+        role = self._of_torch(name)
+        if role is not None:
+            return role
+        if name in self.frames.classes:
+            return self._of_class(self.frames.classes[name], call, frame, depth)
+        returned = [self._of_value(value, where, depth + 1) for value, where in self.returns(call, frame)]
+        known = [r for r in returned if r not in (Role.UNKNOWN, Role.OTHER)]
+        if known:
+            return known[0]
+        return self._of_foreign_class(name.rpartition(".")[2], call, frame)
+
+    def callee(self, func: ast.expr) -> str:
+        """The qualified name of what is called, looking through `getattr(module, name)` and `module.__dict__[name]`."""
+        if isinstance(func, ast.Call) and dotted(func.func) == "getattr" and func.args:
+            return f"{self.names.resolve(func.args[0])}.*"
+        if isinstance(func, ast.Subscript) and isinstance(func.value, ast.Attribute) and func.value.attr == "__dict__":
+            return f"{self.names.resolve(func.value.value)}.*"
+        return self.names.resolve(func)
+
+    @staticmethod
+    def _of_torch(name: str) -> Role | None:
+        last = name.rpartition(".")[2]
+        if name.startswith(("torch.optim.lr_scheduler.", "torch.optim.swa_utils.SWALR")):
+            return Role.SCHEDULER
+        if name == "torch.optim.swa_utils.AveragedModel":
+            return Role.MODEL
+        if name.startswith("torch.optim."):
+            return Role.OPTIMIZER
+        if name.startswith("torch.nn.") and last != "Parameter":
+            if name.startswith(("torch.nn.functional.", "torch.nn.utils.", "torch.nn.init.")) or not (last[0].isupper() or last == "*"):
+                return Role.OTHER
+            return Role.LOSS if last.endswith("Loss") else Role.MODEL
+        if name.startswith(("torchvision.models.", "timm.create_model", "torch.hub.load")) or last == "from_pretrained":
+            return Role.MODEL
+        if name.startswith("torch."):
+            return Role.OTHER
+        return None
+
+    def _of_class(self, info: ClassInfo, call: ast.Call, frame: Frame, depth: int) -> Role:
+        if self.is_module(info):
+            return Role.LOSS if LOSS_CLASS.search(info.node.name) else Role.MODEL
+        family = self.frames.family(info)
+        bases = {b for member in family for b in member.bases}
+        if any(b.startswith("torch.optim.lr_scheduler") for b in bases):
+            return Role.SCHEDULER
+        if self.is_optimizer(info):
+            return Role.OPTIMIZER
+        methods = {m for member in family for m in member.methods}
+        holds = any(self._of_value(a, frame, depth + 1) is Role.OPTIMIZER for a in _arguments(call))
+        if holds and SCHEDULER_CLASS.search(info.node.name):
+            return Role.SCHEDULER
+        if holds and methods & {"step", "zero_grad"}:
+            return Role.WRAPPER
+        return Role.OTHER
+
+    def is_module(self, info: ClassInfo) -> bool:
+        """Whether a class of the file is an nn.Module, directly, through the file's classes, or by having `forward`."""
+        family = self.frames.family(info)
+        if any(b.startswith("torch.nn.") for member in family for b in member.bases):
+            return True
+        foreign = any(b and b not in self.frames.classes and b != "object" for member in family for b in member.bases)
+        return foreign and any("forward" in member.methods for member in family) and not self.is_function(info)
+
+    def is_optimizer(self, info: ClassInfo) -> bool:
+        """Whether a class of the file is a torch optimizer."""
+        bases = {b for member in self.frames.family(info) for b in member.bases}
+        return any(b.startswith("torch.optim.") or b.endswith("Optimizer") for b in bases)
+
+    def is_function(self, info: ClassInfo) -> bool:
+        """Whether a class is a torch.autograd.Function."""
+        return any(b in ("torch.autograd.Function", "torch.autograd.function.Function") for m in self.frames.family(info) for b in m.bases)
+
+    def _of_foreign_class(self, last: str, call: ast.Call, frame: Frame) -> Role:
+        arguments = _arguments(call)
+        if OPTIMIZER_CLASS.search(last) or (last[:1].isupper() and "optim" in last.lower()):
+            if any(self._of_value(a, frame, 5) is Role.OPTIMIZER for a in arguments):
+                return Role.SCHEDULER if SCHEDULER_NAME.search(last) else Role.WRAPPER
+            return Role.OPTIMIZER
+        if last[:1].isupper() and (SCHEDULER_CLASS.search(last) or SCHEDULER_NAME.search(last)):
+            return Role.SCHEDULER
+        if last[:1].isupper() and LOSS_CLASS.search(last):
+            return Role.LOSS
+        return Role.UNKNOWN
+
+    # ------------------------------------------------------------------------------------------------- whose parameters
+
+    def roots(self, node: ast.AST, frame: Frame, depth: int = 0) -> frozenset[str]:
+        """The texts of the models or tensors whose parameters an expression holds; `@key` for those of an optimizer's groups."""
+        found: set[str] = set()
+        if depth > 5:
+            return frozenset()
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in ("parameters", "named_parameters", "trainable_parameters", "get_parameters"):
+                return self.canonical(node.func.value, frame)
+        if isinstance(node, ast.Attribute) and node.attr == "param_groups":
+            return frozenset({"@" + dotted(node.value)})
+        text = dotted(node)
+        if text:
+            for binding in self.frames.lookup(text, frame):
+                if binding.value is not None and binding.how in ("assign", "for"):
+                    found |= self.roots(binding.value, binding.frame, depth + 1)
+            return frozenset(found) or frozenset({text})
+        for child in self._holders(node):
+            found |= self.roots(child, frame, depth + 1)
+        return frozenset(found)
+
+    def _holders(self, node: ast.AST) -> list[ast.AST]:
+        """The parts of an expression that can hold parameters: not hyperparameters, functions or modules."""
+        if isinstance(node, ast.Dict):
+            keys = [k.value if isinstance(k, ast.Constant) else None for k in node.keys]
+            return [v for k, v in zip(keys, node.values, strict=True) if k in ("params", None)]
+        if isinstance(node, ast.Call):
+            arguments: list[ast.AST] = [a for a in node.args if not isinstance(a, ast.Lambda)]
+            arguments += [k.value for k in node.keywords if k.arg in ("params", None)]
+            func = node.func
+            if isinstance(func, ast.Attribute) and dotted(func.value).partition(".")[0] not in self.names.aliases:
+                arguments.append(func.value)
+            return arguments
+        if isinstance(node, ast.Compare | ast.BoolOp | ast.Constant | ast.Lambda):
+            return []
+        if isinstance(node, ast.comprehension):
+            return [node.iter]
+        if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+            return [g.iter for g in node.generators]
+        return [c for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr)]
+
+    def canonical(self, node: ast.expr, frame: Frame) -> frozenset[str]:
+        """The texts by which a model goes: its own, and that of what it wraps (`ddp` is `DDP(model)`)."""
+        while isinstance(node, ast.Attribute) and node.attr == "module":
+            node = node.value
+        text = dotted(node)
+        if not text:
+            if isinstance(node, ast.Call) and node.args and not isinstance(node.func, ast.Attribute):
+                return self.canonical(node.args[0], frame)
+            return frozenset(dotted(n) for n in ast.walk(node) if isinstance(n, ast.Name) and dotted(n))
+        texts, queue = set(), [text]
+        while queue:
+            current = queue.pop()
+            if current in texts:
+                continue
+            texts.add(current)
+            for binding in self.frames.lookup(current, frame):
+                value = binding.value
+                if binding.how == "param":
+                    queue.extend(self._passed(current, binding.frame))
+                if isinstance(value, ast.Call) and self.callee(value.func).rpartition(".")[2] in (
+                    "DataParallel", "DistributedDataParallel", "DDP", "compile", "convert_sync_batchnorm",
+                ) and value.args and dotted(value.args[0]):
+                    queue.append(dotted(value.args[0]))
+                elif value is not None and dotted(value):
+                    queue.append(dotted(value))
+        return frozenset(texts)
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(k.value for k in call.keywords)]

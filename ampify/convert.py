@@ -1,0 +1,133 @@
+"""convert(bytes, options) -> Result: the one path from a script to its mixed-precision version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ampify.diagnostics import Diagnostic
+from ampify.source import SourceError, is_candidate, not_rewritable, parse
+
+if TYPE_CHECKING:
+    import ast
+
+    from ampify.plan.edits import Plan
+    from ampify.program import Program, Refusal
+
+Status = Literal["converted", "already", "unchanged", "refused", "error"]
+
+
+class Options(NamedTuple):
+    """What the caller may choose. `dtype` pins the precision in the source (`configure(mode=...)` after the import)."""
+
+    dtype: Literal["fp16", "bf16"] | None = None
+
+
+class AppliedEdit(NamedTuple):
+    """One edit as a reviewer reads it; lines are 1-based and of the original, an insertion is at the line it precedes."""
+
+    code: str
+    line: int
+    end_line: int
+    message: str
+
+
+class Result(NamedTuple):
+    """The outcome for one file. `output` equals the input unless `status` is `converted`; `bug` marks a failure of ampify itself."""
+
+    status: Status
+    output: bytes
+    edits: tuple[AppliedEdit, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    bug: bool = False
+
+
+def convert(source: bytes, options: Options = Options()) -> Result:
+    """Convert one file's bytes. Does no I/O and never raises on bad input: what is wrong is in the result."""
+    try:
+        tree = parse(source)
+        if not is_candidate(source):
+            return Result("unchanged", source)
+        return _convert(source, tree, options)
+    except SourceError as error:
+        return Result("error", source, diagnostics=(error.diagnostic,))
+    except RecursionError:
+        return _refused(source, "AMP922", 1, 1, "")
+    except Exception as error:  # the file is safe: nothing has been written
+        return _bug(source, f"{type(error).__name__}: {error}")
+
+
+def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
+    # Imported here: a file without a training step pays for none of it.
+    from ampify.analysis.analyse import analyse
+    from ampify.plan.planner import make_plan
+
+    program = analyse(tree)
+    if program.amp:
+        return Result("already", source)
+    plan = make_plan(program, options.dtype)
+    if plan.refusals:
+        return Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
+    if not plan.edits:
+        return Result("already" if program.runtime else "unchanged", source)
+    obstacle = not_rewritable(source)
+    if obstacle:
+        return _refused(source, "AMP920", 1, 1, obstacle)
+    return _render(source, tree, program, plan, options)
+
+
+def _render(source: bytes, tree: ast.Module, program: Program, plan: Plan, options: Options) -> Result:
+    from libcst import ParserSyntaxError
+
+    from ampify.proof import ProofError, prove
+    from ampify.render.emit import LossyError, emit
+
+    try:
+        output = emit(source, plan, options.dtype)
+        prove(source, output)
+    except ParserSyntaxError as error:
+        return _refused(source, "AMP920", error.raw_line, error.raw_column + 1, "libcst does not read it")
+    except LossyError:
+        return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
+    except ProofError as error:
+        return _bug(source, str(error))
+    return Result("converted", output, _applied(tree, plan))
+
+
+def _applied(tree: ast.Module, plan: Plan) -> tuple[AppliedEdit, ...]:
+    """The plan's edits as a reviewer reads them, in the order of their lines."""
+    from ampify.analysis.flow import number
+    from ampify.diagnostics import EDITS
+    from ampify.plan.edits import Insert, Wrap
+
+    at = {index: (stmt.lineno, stmt.end_lineno or stmt.lineno) for stmt, (index, _) in number(tree).items()}
+    applied = []
+    for edit in plan.edits:
+        if isinstance(edit, Wrap):
+            first, last = at[edit.first][0], at[edit.last][1]
+        elif isinstance(edit, Insert):
+            first = last = at[edit.at][1] + 1 if edit.after else at[edit.at][0]
+        else:
+            first, last = at[edit.at]
+        applied.append(AppliedEdit(edit.code, first, last, EDITS[edit.code]))
+    assert plan.imports is not None
+    if plan.imports.names:
+        line = at[plan.imports.after][1] + 1 if plan.imports.after >= 0 else 1
+        applied.append(AppliedEdit("AMP107", line, line, EDITS["AMP107"]))
+    return tuple(sorted(applied, key=lambda e: (e.line, e.code)))
+
+
+def _diagnostic(refusal: Refusal) -> Diagnostic:
+    from ampify.diagnostics import refusal as described
+
+    return described(refusal.code, refusal.line, refusal.column + 1, refusal.detail)
+
+
+def _refused(source: bytes, code: str, line: int, column: int, detail: str) -> Result:
+    from ampify.diagnostics import refusal
+
+    return Result("refused", source, diagnostics=(refusal(code, line, column, detail),))
+
+
+def _bug(source: bytes, message: str) -> Result:
+    remedy = "the file is untouched; please report this, with the file if you can"
+    return Result("error", source, diagnostics=(Diagnostic("AMP999", "error", 1, 1, f"ampify failed: {message}", remedy),), bug=True)

@@ -1,0 +1,123 @@
+"""What ampify says about a file: diagnostics with a code, a place, a reason and a remedy, and the table of all codes."""
+
+from typing import Literal, NamedTuple
+
+Severity = Literal["error", "warning", "info"]
+
+
+class Diagnostic(NamedTuple):
+    """One finding. `line` and `column` are 1-based and of the original file; `help` is the remedy, or empty."""
+
+    code: str
+    severity: Severity
+    line: int
+    column: int
+    message: str
+    help: str = ""
+
+
+# Edits: what each does, as a reviewer reads it.
+EDITS = {
+    "AMP101": "runs the forward pass and the loss under autocast",
+    "AMP102": "scales the loss before the backward pass",
+    "AMP103": "unscales the gradients before they are looked at",
+    "AMP104": "steps the optimizer through the scaler, which skips the step on overflow",
+    "AMP105": "adjusts the scale once per optimization step",
+    "AMP107": "imports the runtime",
+    "AMP108": "runs the evaluation forward under autocast",
+}
+
+# Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
+REFUSALS = {
+    "AMP901": (
+        "the optimizer steps with a closure, which evaluates the loss inside the step",
+        "use an optimizer without a closure; LBFGS is not converted yet",
+    ),
+    "AMP902": (
+        "gradients are part of a loss (autograd.grad or create_graph), and scaled ones would change its value",
+        "gradient penalties are not converted yet",
+    ),
+    "AMP903": (
+        "parameters are updated by hand from their gradients, which the scaler cannot unscale",
+        "use a torch.optim optimizer for these parameters",
+    ),
+    "AMP904": (
+        "the training step is spread over several functions or files: {}",
+        "put forward, backward and optimizer.step() into one function",
+    ),
+    "AMP905": (
+        "{} on probabilities is an error under CUDA's autocast",
+        "return logits from the model and use BCEWithLogitsLoss",
+    ),
+    "AMP906": (
+        "the hook {} would see scaled gradients",
+        "do what the hook does between backward() and step()",
+    ),
+    "AMP907": (
+        "{} shares parameters with another optimizer, so their gradients would be unscaled twice",
+        "give every parameter to one optimizer, or zero its gradients between the steps",
+    ),
+    "AMP908": (
+        "a custom backward is not plainly linear in the gradient it receives: {}; a scaled gradient may change its result",
+        "write it with linear operations only",
+    ),
+    "AMP909": (
+        "gradients of {} are looked at in every micro-batch of an accumulation, where they can be unscaled only once per step",
+        "clip or log under the condition of the step",
+    ),
+    "AMP910": (
+        "FullyShardedDataParallel needs a sharded gradient scaler, or ranks would disagree on skipped steps",
+        "use fully_shard (FSDP2)",
+    ),
+    "AMP911": (
+        "{} trains in a thread, where autocast and the scaler of the main thread do not hold",
+        "train in the main thread, or in processes",
+    ),
+    "AMP912": (
+        "the optimizer's step takes {}, which is not a closure",
+        "call step() without arguments",
+    ),
+    "AMP913": (
+        "an optimizer cannot be told from other objects here: {}",
+        "step each optimizer under a name of its own, `optimizer.step()`",
+    ),
+    "AMP914": (
+        "the loss is computed inside the backward call, which must stay outside autocast",
+        "compute the loss in a statement of its own: `loss = ...`, then `loss.backward()`",
+    ),
+    "AMP915": (
+        "a gradient is looked at that no optimizer here owns, so nothing unscales it",
+        "give its parameter to an optimizer that steps in this function",
+    ),
+    "AMP916": (
+        "gradients of {} that were stepped already are still there when the next backward adds to them, on some path",
+        "call zero_grad() between step() and the next backward()",
+    ),
+    "AMP917": (
+        "gradients are exchanged between processes by hand; ranks would disagree on overflow",
+        "use DistributedDataParallel",
+    ),
+    "AMP918": (
+        "the model is in half precision already: {}",
+        "keep the parameters in float32; autocast casts what gains from it",
+    ),
+    "AMP919": (
+        "the forward pass yields or awaits, and whoever runs meanwhile would do so under autocast",
+        "compute forward and loss without a yield between them",
+    ),
+    "AMP920": (
+        "its formatting cannot be kept: {}",
+        "save the file with one kind of line end, and without white space at its end",
+    ),
+    "AMP921": (
+        "no place for the scaler is right on every path through {}",
+        "make every path either step the optimizer or leave its gradients alone",
+    ),
+    "AMP922": ("it is nested too deeply to be analysed", "flatten the deepest expression"),
+}
+
+
+def refusal(code: str, line: int, column: int, detail: str) -> Diagnostic:
+    """The diagnostic of a refusal."""
+    message, remedy = REFUSALS[code]
+    return Diagnostic(code, "error", line, column, message.format(detail or "this code"), remedy)

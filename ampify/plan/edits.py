@@ -1,0 +1,50 @@
+"""Edits: what a plan asks the renderer to do, each anchored to a statement by its index in source order."""
+
+from typing import NamedTuple
+
+from ampify.program import Refusal
+
+class Wrap(NamedTuple):
+    """`with autocast():` round the statements from `first` to `last` of one block."""
+
+    first: int
+    last: int
+    code: str
+
+
+class Insert(NamedTuple):
+    """A statement of its own before or after statement `at`. `{scaler}` in `text` is the scaler's local name."""
+
+    at: int
+    after: bool
+    text: str
+    code: str
+
+
+class Rewrite(NamedTuple):
+    """The `call`-th call of method `method` in statement `at` goes through the scaler."""
+
+    at: int
+    method: str  # backward, or step
+    call: int
+    form: str  # scale (the receiver), scale_tensors (the first argument), step, step_scheduler
+    code: str
+
+
+Edit = Wrap | Insert | Rewrite
+
+
+class Import(NamedTuple):
+    """What to import from the runtime, as pairs (name, local name), after statement `after` (-1: at the top)."""
+
+    names: tuple[tuple[str, str], ...]
+    after: int
+
+
+class Plan(NamedTuple):
+    """The edits of a file, or the refusals that stand against them; never both."""
+
+    edits: tuple[Edit, ...] = ()
+    imports: Import | None = None
+    names: dict[str, str] = {}  # local names of the runtime's: {"autocast": ..., "scaler": ...}
+    refusals: tuple[Refusal, ...] = ()

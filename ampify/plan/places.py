@@ -1,0 +1,65 @@
+"""Places: where each statement of a scope stands, for plans that move between blocks."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ampify.program import Block, Scope, Stmt
+
+
+class Place(NamedTuple):
+    """A statement in its block; `parent` is the compound statement round that block, None at the scope's top."""
+
+    block: Block
+    position: int
+    parent: Stmt | None
+
+    @property
+    def stmt(self) -> Stmt:
+        return self.block[self.position]
+
+
+class Places:
+    """Finds the chain of statements, from a scope's top to any statement in it."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._place: dict[int, Place] = {}
+        self._note(scope.body, None)
+
+    def _note(self, block: Block, parent: Stmt | None) -> None:
+        for position, stmt in enumerate(block):
+            self._place[stmt.index] = Place(block, position, parent)
+            for inner in stmt.blocks:
+                self._note(inner, stmt)
+
+    def __getitem__(self, index: int) -> Place:
+        return self._place[index]
+
+    def outward(self, index: int) -> Iterator[Place]:
+        """The places of a statement and of all compound statements round it, innermost first."""
+        place = self._place[index]
+        while True:
+            yield place
+            if place.parent is None:
+                return
+            place = self._place[place.parent.index]
+
+    def inward(self, index: int) -> list[Place]:
+        return list(self.outward(index))[::-1]
+
+    def loop(self, index: int) -> Stmt | None:
+        """The innermost loop round a statement."""
+        for place in self.outward(index):
+            if place.parent is not None and place.parent.kind in ("for", "while"):
+                return place.parent
+        return None
+
+    def common(self, indices: list[int]) -> Place:
+        """The place, in the innermost block that holds all the statements, of the one that holds the last of them."""
+        chains = [self.inward(i) for i in indices]
+        depth = 0
+        while all(len(c) > depth + 1 for c in chains) and len({c[depth].stmt.index for c in chains}) == 1:
+            arms = {id(c[depth + 1].block) for c in chains}
+            if len(arms) > 1:
+                break  # in different arms of one statement: their common place is the statement
+            depth += 1
+        return max((c[depth] for c in chains), key=lambda p: p.position)

@@ -1,0 +1,180 @@
+"""Regions: which statements run under autocast, as the smallest runs of statements that hold the forward pass and the loss.
+
+A region never holds a backward, an optimizer step or another parameter update: the cast cache of an open region would keep stale
+weights (PyTorch's AMP notes advise against a backward under autocast; the cache is cleared when the outermost region ends).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ampify.plan.edits import Wrap
+from ampify.plan.places import Places
+from ampify.program import Barrier, Block, Compute, Kind, Refusal, Scope, Stmt
+
+STRONG = (Compute.FORWARD, Compute.MATMUL)
+
+
+def plan_regions(scope: Scope, places: Places) -> tuple[list[Wrap], list[Refusal]]:
+    """The autocast regions of one scope: round what its unscaled backwards need, and round forwards without gradients."""
+    marks: set[int] = set()
+    refusals: list[Refusal] = []
+    for stmt in scope.statements():
+        for event in stmt.events:
+            if event.kind is Kind.BACKWARD and not event.done:
+                found = _slice(stmt, set(event.loss), places)
+                if not found:
+                    refusals.append(Refusal("AMP904", event.line, event.column, "its loss is computed in another function"))
+                marks |= found
+    suspended = [s for s in scope.statements() if s.index in marks and s.barrier is Barrier.SUSPEND]
+    refusals.extend(Refusal("AMP919", s.line, s.column, "") for s in suspended)
+    blocked = [s for s in scope.statements() if s.index in marks and s.kind != "simple" and _is_barrier(s)]
+    refusals.extend(Refusal("AMP914", s.line, s.column, "") for s in blocked)
+    wraps: list[Wrap] = []
+    _place_training(scope.body, marks, wraps)
+    return wraps, refusals
+
+
+def plan_evaluation(scope: Scope) -> list[Wrap]:
+    """The autocast regions round a scope's forwards under no_grad or inference_mode."""
+    wraps: list[Wrap] = []
+    _place_evaluation(scope.body, scope.no_grad, wraps)
+    return wraps
+
+
+# ---------------------------------------------------------------------------------------------------------------------- slicing
+
+
+def _slice(backward: Stmt, wanted: set[str], places: Places) -> set[int]:
+    """The indices of the statements that compute a loss from a model call or a tensor operation on."""
+    found: dict[int, Stmt] = {}
+    hidden: set[int] = set()  # under no_grad: another region's business
+    innermost: set[int] = set()
+    level = 0
+    for place in places.outward(backward.index):
+        for stmt in reversed(place.block[: place.position]):
+            _collect(stmt, wanted, found, hidden, kill=True)
+        if level == 0:
+            innermost = set(found)
+        parent = place.parent
+        if parent is not None:
+            if parent.defs & wanted:
+                wanted |= parent.uses
+            if parent.kind in ("for", "while"):
+                level += 1
+                if any(s.compute in STRONG for i, s in found.items() if i not in hidden):
+                    break
+    visible = {i: s for i, s in found.items() if i not in hidden}
+    seeds = {i for i, s in visible.items() if s.compute in STRONG or (s.compute is Compute.LOSS and i in innermost)}
+    if not any(visible[i].compute in STRONG for i in seeds):
+        seeds |= {i for i, s in visible.items() if s.compute is Compute.CALL and i in innermost}
+        if not any(visible[i].compute is Compute.CALL for i in seeds):
+            return set()
+    return _tainted(visible, seeds)
+
+
+def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[int], kill: bool, no_grad: bool = False) -> None:
+    """Adds to `found` what `stmt` contributes to the values in `wanted`, and to `wanted` what that needs."""
+    if stmt.blocks:
+        before = -1
+        while before != len(wanted):  # values may go round an inner loop
+            before = len(wanted)
+            for block in stmt.blocks:
+                for inner in reversed(block):
+                    _collect(inner, wanted, found, hidden, kill=False, no_grad=no_grad or stmt.no_grad)
+    if stmt.defs & wanted:
+        found[stmt.index] = stmt
+        if no_grad or stmt.no_grad:
+            hidden.add(stmt.index)
+        if kill and stmt.rebinds:
+            wanted -= stmt.defs
+        wanted |= stmt.uses
+
+
+def _tainted(statements: dict[int, Stmt], seeds: set[int]) -> set[int]:
+    """The seeds and what depends on them, without compound statements whose own header computes nothing."""
+    names: set[str] = set()
+    marks: set[int] = set()
+    for _ in range(2):
+        for index in sorted(statements):
+            stmt = statements[index]
+            if index in seeds or stmt.uses & names:
+                names |= stmt.defs
+                if stmt.kind == "simple" or stmt.compute in STRONG:
+                    marks.add(index)
+    return marks
+
+
+# ---------------------------------------------------------------------------------------------------------------------- placing
+
+
+def _is_barrier(stmt: Stmt) -> bool:
+    """Whether a statement, or anything in it, must stay outside a training region."""
+    for inner in stmt.walk():
+        if inner.barrier is not None or inner.autocast:
+            return True
+        if inner.no_grad and any(s.compute in STRONG for s in inner.walk()):
+            return True
+    return False
+
+
+def _holds(stmt: Stmt, marks: set[int]) -> bool:
+    return any(i in marks for i in range(stmt.index, stmt.end))
+
+
+def _place_training(block: Block, marks: set[int], wraps: list[Wrap]) -> None:
+    run: list[Stmt] = []
+
+    def close() -> None:
+        marked = [i for i, s in enumerate(run) if _holds(s, marks)]
+        if marked:
+            wraps.append(Wrap(run[marked[0]].index, run[marked[-1]].index, "AMP101"))
+        run.clear()
+
+    for stmt in block:
+        if not _is_barrier(stmt):
+            run.append(stmt)
+            continue
+        close()
+        if not stmt.autocast and not stmt.no_grad:
+            for inner in stmt.blocks:
+                _place_training(inner, marks, wraps)
+    close()
+
+
+def _place_evaluation(block: Block, no_grad: bool, wraps: list[Wrap]) -> None:
+    """Wraps forwards without gradients, each with the losses computed from it next to it."""
+    first = last = -1
+    names: frozenset[str] = frozenset()
+
+    def close() -> None:
+        nonlocal first, last, names
+        if first >= 0:
+            wraps.append(Wrap(block[first].index, block[last].index, "AMP108"))
+        first = last = -1
+        names = frozenset()
+
+    for position, stmt in enumerate(block):
+        simple = stmt.kind in ("simple", "return")
+        if simple and no_grad and stmt.barrier is None:
+            forward = stmt.compute is Compute.FORWARD
+            loss = stmt.compute is Compute.LOSS and bool(stmt.uses & names)
+            if forward or loss:
+                if forward and first >= 0 and not (stmt.uses & names) and position > last + 1:
+                    close()
+                first = position if first < 0 else first
+                last = position
+                names |= stmt.defs
+            continue
+        if not simple or stmt.barrier is not None:
+            close()
+        if not stmt.autocast:
+            for inner in stmt.blocks:
+                _place_evaluation(inner, no_grad or stmt.no_grad, wraps)
+    close()
+
+
+def uncovered(scope: Scope, wraps: Iterable[Wrap]) -> list[Wrap]:
+    """The regions that are not inside a region of the runtime's already."""
+    inside = [(s.index, s.end) for s in scope.statements() if s.autocast]
+    return [w for w in wraps if not any(a < w.first < b for a, b in inside)]

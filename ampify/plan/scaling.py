@@ -1,0 +1,187 @@
+"""Scaling: where the loss is scaled, gradients are unscaled, and the scale is updated; tried on the protocol until it holds.
+
+Source of the rules: the "Automatic Mixed Precision examples" note of PyTorch ("Working with Unscaled Gradients", "Working with
+Multiple Models, Losses, and Optimizers").
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from ampify.plan.edits import Edit, Insert, Rewrite
+from ampify.plan.places import Place, Places
+from ampify.program import Event, Kind, Refusal, Scope, Stmt
+from ampify.protocol import Check, Overlay, Problem, Violation, check
+
+MAX_TRIES = 48
+CODE_OF = {
+    Problem.READ_SCALED: "AMP915",
+    Problem.UNSCALED_TWICE: "AMP909",
+    Problem.STEPPED_TWICE: "AMP921",
+    Problem.MIXED: "AMP916",
+    Problem.NOT_SCALED: "AMP921",
+    Problem.UNDECIDED: "AMP921",
+}
+DECISIVE = (Problem.MIXED, Problem.UNSCALED_TWICE, Problem.STEPPED_TWICE, Problem.UNDECIDED, Problem.NOT_SCALED)
+
+
+def plan_scaling(scope: Scope, places: Places) -> tuple[list[Edit], list[Refusal]]:
+    """The scaler's edits of one scope that trains, or the refusals where no placement keeps the protocol."""
+    best: Check | None = None
+    for updates in itertools.islice(_updates(scope, places), MAX_TRIES):
+        overlay, result = _complete(scope, places, updates)
+        if not result.violations:
+            return _edits(scope, overlay), []
+        if best is None or len(result.violations) < len(best.violations):
+            best = result
+    assert best is not None
+    return [], _refusals(scope, best)
+
+
+def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
+    edits: list[Edit] = []
+    for stmt in scope.statements():
+        for event in stmt.events:
+            if event.done:
+                continue
+            if event.kind is Kind.BACKWARD:
+                form = "scale_tensors" if event.tensors else "scale"
+                edits.append(Rewrite(stmt.index, "backward", event.call, form, "AMP102"))
+            elif event.kind is Kind.STEP:
+                edits.append(Rewrite(stmt.index, "step", event.call, "step", "AMP104"))
+        for after, events in ((False, overlay.before.get(stmt.index, ())), (True, overlay.after.get(stmt.index, ()))):
+            for event in events:
+                if event.kind is Kind.UPDATE:
+                    edits.append(Insert(stmt.index, after, "{scaler}.update()", "AMP105"))
+                else:
+                    edits.extend(Insert(stmt.index, after, f"{{scaler}}.unscale_({key})", "AMP103") for key in event.targets)
+    return edits
+
+
+# ------------------------------------------------------------------------------------------------------------------- update()
+
+
+def _updates(scope: Scope, places: Places) -> Iterator[Overlay]:
+    """Placements of `update()`, the likeliest first: once, after the last step of an iteration; then after each phase."""
+    steps = [(s, e) for s in scope.statements() for e in s.events if e.kind is Kind.STEP and not e.done]
+    if not steps:
+        yield Overlay()
+        return
+    groups: dict[int, list[Stmt]] = {}
+    for stmt, _ in steps:
+        loop = places.loop(stmt.index)
+        groups.setdefault(loop.index if loop is not None else -1, []).append(stmt)
+    options = [_placements(scope, places, group) for group in groups.values()]
+    seen = set()
+    for choice in itertools.product(*options):
+        after = sorted({index for placement in choice for index in placement})
+        if tuple(after) not in seen:
+            seen.add(tuple(after))
+            yield Overlay({}, {index: (Event(Kind.UPDATE),) for index in after})
+
+
+def _placements(scope: Scope, places: Places, group: list[Stmt]) -> list[tuple[int, ...]]:
+    """The sets of statements after which `update()` may stand for the steps of one loop body."""
+    whole = _outwards(places, places.common([s.index for s in group]))
+    phases = [tuple(places.common([s.index for s in phase]).stmt.index for phase in _phases(scope, group))]
+    return [(index,) for index in whole[:1]] + phases + [(index,) for index in whole[1:]]
+
+
+def _outwards(places: Places, place: Place) -> list[int]:
+    """A place and the statements round it, up to the body of the loop."""
+    found = []
+    for outer in places.outward(place.stmt.index):
+        if outer.stmt.kind in ("for", "while") and found:
+            break
+        found.append(outer.stmt.index)
+        if outer.parent is not None and outer.parent.kind in ("for", "while"):
+            break
+    return found
+
+
+def _phases(scope: Scope, group: list[Stmt]) -> list[list[Stmt]]:
+    """The steps of a group, apart where a backward stands between them."""
+    members = {s.index for s in group}
+    phases: list[list[Stmt]] = []
+    fresh = True
+    for stmt in scope.statements():
+        if any(e.kind is Kind.BACKWARD for e in stmt.events):
+            fresh = True
+        if stmt.index in members:
+            if fresh or not phases:
+                phases.append([])
+                fresh = False
+            phases[-1].append(stmt)
+    return phases
+
+
+# ------------------------------------------------------------------------------------------------------------------ unscale_()
+
+
+def _complete(scope: Scope, places: Places, overlay: Overlay) -> tuple[Overlay, Check]:
+    """Adds what a placement of updates still needs: `unscale_` before gradients are read, `update` on paths that skip the step."""
+    result = check(scope, overlay)
+    for _ in range(24):
+        read = next((v for v in result.violations if v.problem is Problem.READ_SCALED), None)
+        if read is None:
+            break
+        better = _unscale(scope, places, overlay, result, read)
+        if better is None:
+            break
+        overlay, result = better
+    if any(v.problem in (Problem.UNSCALED_TWICE, Problem.STEPPED_TWICE) for v in result.violations) and result.pending:
+        repaired = overlay
+        for index in result.pending:
+            repaired = _add(repaired, index, Event(Kind.UPDATE), after=False)
+        after_repair = check(scope, repaired)
+        if len(after_repair.violations) < len(result.violations):
+            overlay, result = repaired, after_repair
+    return overlay, result
+
+
+def _unscale(scope: Scope, places: Places, overlay: Overlay, result: Check, read: Violation) -> tuple[Overlay, Check] | None:
+    """The outermost place for `unscale_` before a reading that takes this violation away and adds none of double unscaling."""
+    fallback = None
+    for place in places.inward(read.stmt):
+        inside = list(place.stmt.all_events())
+        if any(e.kind is Kind.BACKWARD or (e.kind is Kind.STEP and read.target in e.targets) for e in inside):
+            continue
+        tried = _add(overlay, place.stmt.index, Event(Kind.UNSCALE, (read.target,)), after=False)
+        outcome = check(scope, tried)
+        if read in outcome.violations:
+            continue
+        if _count(outcome) <= _count(result):
+            return tried, outcome
+        fallback = fallback or (tried, outcome)
+    return fallback
+
+
+def _count(result: Check) -> int:
+    return sum(v.problem in DECISIVE for v in result.violations)
+
+
+def _add(overlay: Overlay, index: int, event: Event, after: bool) -> Overlay:
+    side = dict(overlay.after if after else overlay.before)
+    side[index] = (*side.get(index, ()), event)
+    return overlay._replace(after=side) if after else overlay._replace(before=side)
+
+
+# -------------------------------------------------------------------------------------------------------------------- refusing
+
+
+def _refusals(scope: Scope, result: Check) -> list[Refusal]:
+    shares = scope.shares()
+    found = []
+    for violation in result.violations[:1]:
+        code = CODE_OF[violation.problem]
+        if violation.problem is Problem.MIXED and shares.get(violation.target):
+            code = "AMP907"
+        if violation.problem is Problem.UNSCALED_TWICE and not _reads_every_micro_step(scope, violation):
+            code = "AMP921"
+        found.append(Refusal(code, violation.line or scope.line, 0, f"`{violation.target}`" if violation.target else ""))
+    return found
+
+
+def _reads_every_micro_step(scope: Scope, violation: Violation) -> bool:
+    return any(e.kind is Kind.READ and violation.target in e.targets for s in scope.statements() for e in s.events)

@@ -1,0 +1,157 @@
+"""The promise, checked on every conversion from the two byte strings alone, and nothing of the plan.
+
+Erasure: undoing every form that ampify emits gives the original's syntax tree. Protocol: the scaler's state machine holds on all
+paths. Stability: converting the output again plans nothing. It compiles, and all comments are there.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+
+from ampify.analysis.analyse import analyse
+from ampify.analysis.names import RUNTIME, Names, dotted
+from ampify.plan.planner import make_plan
+from ampify.program import Barrier, Kind, Program, Scope
+from ampify.protocol import check
+
+
+class ProofError(Exception):
+    """The output does not keep the promise: a bug of ampify's, so nothing may be written."""
+
+
+def prove(original: bytes, output: bytes) -> None:
+    """Raises ProofError with the first promise that the output breaks."""
+    try:
+        before, after = ast.parse(original), ast.parse(output)
+        compile(output, "<converted>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise ProofError(f"the output does not compile: {error}") from None
+    _same_comments(original, output)
+    program = analyse(after)
+    _protocol(program)
+    if program.refusals or make_plan(program).edits or make_plan(program).refusals:
+        raise ProofError("converting the output again would change it")
+    difference = _difference(erase(before), erase(after))
+    if difference:
+        raise ProofError(f"erasing the edits does not give the original back: {difference}")
+
+
+# ------------------------------------------------------------------------------------------------------------------ protocol
+
+
+def _protocol(program: Program) -> None:
+    for scope in program.scopes:
+        for violation in check(scope, strict=True).violations:
+            raise ProofError(f"line {violation.line} of the output: {violation.problem.value}")
+        for stmt in scope.statements():
+            if any(e.kind is Kind.STEP and not e.done for e in stmt.events):
+                raise ProofError(f"line {stmt.line} of the output: an optimizer steps without the scaler")
+            if stmt.autocast:
+                _region(scope, stmt.index, stmt.end)
+
+
+def _region(scope: Scope, first: int, end: int) -> None:
+    """No region may hold a backward, a step, a parameter update, a yield or another region."""
+    for stmt in scope.statements():
+        if first < stmt.index < end and stmt.barrier in (Barrier.TRAIN, Barrier.WRITE, Barrier.SUSPEND, Barrier.REGION):
+            raise ProofError(f"line {stmt.line} of the output: {stmt.barrier.value} inside an autocast region")
+
+
+# ------------------------------------------------------------------------------------------------------------------- erasure
+
+
+def erase(tree: ast.Module) -> ast.Module:
+    """Undoes, in place, every form that ampify writes, as the tree's own imports of the runtime name them."""
+    runtime = Names(tree).runtime
+    if not runtime:
+        return tree
+    erased = _Eraser(runtime).visit(tree)
+    assert isinstance(erased, ast.Module)
+    return erased
+
+
+class _Eraser(ast.NodeTransformer):
+    def __init__(self, runtime: dict[str, str]) -> None:
+        self.autocast = runtime.get("autocast", "")
+        self.scaler = runtime.get("scaler", "")
+        self.configure = runtime.get("configure", "")
+
+    def method(self, node: ast.AST) -> str:
+        """The method of the scaler that a call is of, or an empty string."""
+        if self.scaler and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and dotted(node.func.value) == self.scaler:
+            return node.func.attr
+        return ""
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if node.module == RUNTIME and not node.level else node
+
+    def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        context = node.items[0].context_expr
+        ours = (
+            len(node.items) == 1
+            and node.items[0].optional_vars is None
+            and isinstance(context, ast.Call)
+            and bool(self.autocast)
+            and dotted(context.func) == self.autocast
+            and not context.args
+            and not context.keywords
+        )
+        return node.body if ours else node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        call = node.value
+        if self.method(call) in ("unscale_", "update"):
+            return None
+        if isinstance(call, ast.Call) and self.configure and dotted(call.func) == self.configure:
+            return None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        method = self.method(node)
+        if method == "scale" and len(node.args) == 1 and not node.keywords:
+            return node.args[0]
+        if method == "step" and node.args:
+            return ast.Call(ast.Attribute(node.args[0], "step", ast.Load()), node.args[1:], node.keywords)
+        return node
+
+
+def _difference(a: ast.AST, b: ast.AST) -> str:
+    """Where two trees first differ, or an empty string."""
+    stack: list[tuple[object, object]] = [(a, b)]
+    line = 1
+    while stack:
+        x, y = stack.pop()
+        if type(x) is not type(y):
+            return f"line {line}"
+        if isinstance(x, ast.AST):
+            line = getattr(x, "lineno", line)
+            for field in x._fields:
+                if field not in ("ctx", "kind", "type_comment"):
+                    stack.append((getattr(x, field, None), getattr(y, field, None)))
+        elif isinstance(x, list):
+            assert isinstance(y, list)
+            if len(x) != len(y):
+                return f"line {line}"
+            stack.extend(zip(x, y, strict=True))
+        elif x != y:
+            return f"line {line}"
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------------------------ comments
+
+
+def _same_comments(original: bytes, output: bytes) -> None:
+    """Compares the comments; tokenizes only where the lines with a `#` are not the same ones."""
+    lines = [[part.strip() for part in text.splitlines() if b"#" in part] for text in (original, output)]
+    if lines[0] != lines[1] and _comments(original) != _comments(output):
+        raise ProofError("the comments are not the same")
+
+
+def _comments(source: bytes) -> list[str]:
+    tokens = tokenize.tokenize(io.BytesIO(source).readline)
+    return [t.string for t in tokens if t.type == tokenize.COMMENT]

@@ -1,0 +1,302 @@
+"""The scaler's state machine over all paths of a function: where gradients are scaled, unscaled, stepped, and the scale updated.
+
+The rules are those of torch.amp.GradScaler (the "Automatic Mixed Precision examples" note of PyTorch): gradients are unscaled once,
+before anyone looks at them; every step is followed by one update before the next unscaling; no gradient made under one scale is
+used under another. Planning runs it with the events it is about to add, the proof on what was written.
+
+It is a dataflow over sets of states, not an enumeration of paths: a state is what is known of every optimizer's gradients, plus the
+outcomes of conditions that are tested more than once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from ampify.program import Block, Event, Kind, Scope, Stmt
+
+MAX_STATES = 3000
+
+# Gradients of one optimizer
+CLEAN, SCALED, PLAIN, STALE, MIXED = "clean", "scaled", "plain", "stale", "mixed"
+# Its stage in the scaler, reset by update()
+READY, UNSCALED, STEPPED = "ready", "unscaled", "stepped"
+
+
+class Problem(Enum):
+    """How a path can break the protocol."""
+
+    READ_SCALED = "gradients are looked at while they are scaled"
+    UNSCALED_TWICE = "gradients are unscaled twice without an update between"
+    STEPPED_TWICE = "an optimizer steps twice without an update between"
+    MIXED = "gradients of an earlier backward, no longer at the same scale, are added to"
+    NOT_SCALED = "a backward is not scaled"
+    UNDECIDED = "there are too many paths to decide"
+
+
+class Violation(NamedTuple):
+    problem: Problem
+    stmt: int
+    line: int
+    target: str
+
+
+State = tuple[tuple[str, str], ...]  # per optimizer: gradients, stage
+Facts = frozenset[tuple[str, bool]]
+World = tuple[State, Facts]
+Worlds = frozenset[World]
+NONE: Worlds = frozenset()
+
+
+class Overlay(NamedTuple):
+    """Events that planning is about to insert before or after statements."""
+
+    before: Mapping[int, tuple[Event, ...]] = {}
+    after: Mapping[int, tuple[Event, ...]] = {}
+
+
+class Ends(NamedTuple):
+    """The worlds in which a block is left, by the way it is left."""
+
+    falls: Worlds
+    breaks: Worlds = NONE
+    continues: Worlds = NONE
+    returns: Worlds = NONE
+    raises: Worlds = NONE  # an exception from any statement inside
+
+    def join(self, other: Ends, falls: Worlds) -> Ends:
+        return Ends(
+            falls,
+            self.breaks | other.breaks,
+            self.continues | other.continues,
+            self.returns | other.returns,
+            self.raises | other.raises,
+        )
+
+
+class _TooMany(Exception):
+    """More states than are worth following."""
+
+
+class Check(NamedTuple):
+    """The outcome: violations in source order, and for each jump the optimizers that may still wait for an update there."""
+
+    violations: tuple[Violation, ...]
+    pending: Mapping[int, frozenset[str]]
+
+
+def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> Check:
+    """Runs the state machine over all paths of a scope. `strict` demands that every backward is scaled already."""
+    machine = _Machine(scope, overlay, strict)
+    start: Worlds = frozenset({(tuple((CLEAN, READY) for _ in machine.keys), frozenset())})
+    try:
+        worlds = start
+        while True:
+            ends = machine.block(scope.body, worlds)
+            again = worlds | frozenset((state, frozenset()) for state, _ in ends.falls | ends.returns) if scope.repeated else worlds
+            if again == worlds:
+                break
+            worlds = again
+    except _TooMany:
+        return Check((Violation(Problem.UNDECIDED, 0, scope.line, ""),), {})
+    return Check(tuple(sorted(machine.violations, key=lambda v: (v.stmt, v.problem.value, v.target))), machine.pending)
+
+
+class _Machine:
+    def __init__(self, scope: Scope, overlay: Overlay, strict: bool) -> None:
+        self.keys = [o.key for o in scope.optimizers]
+        self.at = {key: i for i, key in enumerate(self.keys)}
+        self.shares = scope.shares()
+        self.overlay, self.strict = overlay, strict
+        self.violations: set[Violation] = set()
+        self.pending: dict[int, frozenset[str]] = {}
+        tests = Counter(s.test for s in scope.statements() if s.kind == "if" and s.test)
+        self.tracked = {test for test, count in tests.items() if count > 1}
+        self.names = {s.test: s.test_names for s in scope.statements() if s.test in self.tracked}
+
+    # --------------------------------------------------------------------------------------------------------- statements
+
+    def block(self, body: Block, worlds: Worlds) -> Ends:
+        ends = Ends(worlds)
+        for stmt in body:
+            if not ends.falls:
+                break
+            inner = self.stmt(stmt, ends.falls)
+            ends = ends.join(inner, inner.falls)
+        return ends
+
+    def stmt(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        if len(worlds) > MAX_STATES:
+            raise _TooMany
+        # The scaler's own bookkeeping does not fail half-way; any other statement may raise before it has done anything.
+        raised = NONE if stmt.events and all(e.kind in (Kind.UPDATE, Kind.UNSCALE) for e in stmt.events) else worlds
+        for event in self.overlay.before.get(stmt.index, ()):
+            worlds = self.apply(event, stmt, worlds)
+            raised |= worlds
+        ends = self.inside(stmt, worlds)
+        falls = ends.falls
+        for event in self.overlay.after.get(stmt.index, ()):
+            falls = self.apply(event, stmt, falls)
+        return ends._replace(falls=falls, raises=ends.raises | raised)
+
+    def inside(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        if stmt.kind in ("break", "continue", "return", "raise"):
+            worlds = self.events(stmt, worlds)
+            self.note_pending(stmt, worlds)
+            return {
+                "break": Ends(NONE, breaks=worlds),
+                "continue": Ends(NONE, continues=worlds),
+                "return": Ends(NONE, returns=worlds),
+                "raise": Ends(NONE, raises=worlds),
+            }[stmt.kind]
+        if stmt.kind == "if":
+            return self.branch(stmt, self.events(stmt, worlds))
+        if stmt.kind in ("for", "while"):
+            return self.loop(stmt, worlds)
+        if stmt.kind == "try":
+            return self.attempt(stmt, worlds)
+        worlds = self.forget(self.events(stmt, worlds), stmt.defs)
+        if stmt.kind == "with":
+            return self.block(stmt.blocks[0], worlds)
+        if stmt.kind == "match":
+            ends = Ends(worlds)
+            for arm in stmt.blocks:
+                inner = self.block(arm, worlds)
+                ends = ends.join(inner, ends.falls | inner.falls)
+            return ends
+        return Ends(worlds)
+
+    def events(self, stmt: Stmt, worlds: Worlds) -> Worlds:
+        for event in stmt.events:
+            worlds = self.apply(event, stmt, worlds)
+        return worlds
+
+    def forget(self, worlds: Worlds, defs: Iterable[str]) -> Worlds:
+        """Drops what is known of conditions that a statement may have changed."""
+        changed = frozenset(defs)
+        gone = {test for test, names in self.names.items() if names & changed}
+        if not gone:
+            return worlds
+        return frozenset((state, frozenset(f for f in facts if f[0] not in gone)) for state, facts in worlds)
+
+    def branch(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        then, otherwise = stmt.blocks[0], stmt.blocks[1] if len(stmt.blocks) > 1 else ()
+        taken, skipped = set(), set()
+        for state, facts in worlds:
+            if stmt.test not in self.tracked:
+                taken.add((state, facts))
+                skipped.add((state, facts))
+                continue
+            known = dict(facts).get(stmt.test)
+            for value in (True, False):
+                if known is None or known == value:
+                    kept = facts if known is not None else facts | {(stmt.test, value)}
+                    (taken if value != stmt.negated else skipped).add((state, kept))
+        first, second = self.block(then, frozenset(taken)), self.block(otherwise, frozenset(skipped))
+        return first.join(second, first.falls | second.falls)
+
+    def loop(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        head = worlds
+        total = Ends(NONE)
+        while True:
+            entered = self.forget(self.events(stmt, head), stmt.defs)
+            if len(entered) > MAX_STATES:
+                raise _TooMany
+            ends = self.block(stmt.blocks[0], entered)
+            total = total.join(ends, NONE)
+            again = head | ends.falls | ends.continues
+            if again == head:
+                break
+            head = again
+        done = NONE if stmt.endless else self.forget(self.events(stmt, head), stmt.defs)
+        after = self.block(stmt.blocks[1], done) if len(stmt.blocks) > 1 else Ends(done)
+        return Ends(
+            after.falls | total.breaks, after.breaks, after.continues, total.returns | after.returns, total.raises | after.raises
+        )
+
+    def attempt(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        body, orelse, final, *handlers = stmt.blocks
+        tried = self.block(body, worlds)
+        ends = tried
+        if orelse:
+            inner = self.block(orelse, tried.falls)
+            ends = ends.join(inner, inner.falls)
+        for handler in handlers:
+            inner = self.block(handler, tried.raises)
+            ends = ends.join(inner, ends.falls | inner.falls)
+        if final:
+            closed = self.block(final, ends.falls)
+            ends = ends.join(closed, closed.falls)
+        return ends
+
+    def note_pending(self, stmt: Stmt, worlds: Worlds) -> None:
+        waiting = {key for state, _ in worlds for key, (_, stage) in zip(self.keys, state, strict=True) if stage != READY}
+        if waiting:
+            self.pending[stmt.index] = self.pending.get(stmt.index, frozenset()) | waiting
+
+    # -------------------------------------------------------------------------------------------------------------- events
+
+    def apply(self, event: Event, stmt: Stmt, worlds: Worlds) -> Worlds:
+        if event.kind in (Kind.SCHEDULE,):
+            return worlds
+        if event.kind is Kind.BACKWARD and self.strict and not event.done:
+            self.violate(Problem.NOT_SCALED, stmt, event, "")
+        return frozenset((self.transition(event, stmt, state), facts) for state, facts in worlds)
+
+    def transition(self, event: Event, stmt: Stmt, state: State) -> State:
+        now = [list(pair) for pair in state]
+        if event.kind is Kind.BACKWARD:
+            for pair in now:
+                pair[0] = SCALED if pair[0] in (CLEAN, SCALED) else MIXED
+        elif event.kind is Kind.UNIT:
+            # Its gradients may touch any optimizer, and its update ends the scale of what was there before.
+            for pair in now:
+                pair[0] = STALE if pair[0] == SCALED else PLAIN if pair[0] in (CLEAN, PLAIN) else MIXED
+                pair[1] = READY
+        elif event.kind is Kind.UPDATE:
+            for pair in now:
+                pair[0] = STALE if pair[0] == SCALED else pair[0]
+                pair[1] = READY
+        else:
+            for key in event.targets:
+                if key in self.at:
+                    self.single(event, stmt, now, key)
+        return tuple((grads, stage) for grads, stage in now)
+
+    def single(self, event: Event, stmt: Stmt, now: list[list[str]], key: str) -> None:
+        """An event of one optimizer."""
+        pair = now[self.at[key]]
+        grads, stage = pair
+        if event.kind is Kind.ZERO:
+            pair[0] = CLEAN
+        elif event.kind is Kind.CREATE:
+            pair[0], pair[1] = CLEAN, READY
+        elif event.kind is Kind.READ:
+            if grads in (SCALED, STALE, MIXED):
+                self.violate(Problem.READ_SCALED if grads == SCALED else Problem.MIXED, stmt, event, key)
+        elif event.kind is Kind.UNSCALE:
+            if stage != READY:
+                self.violate(Problem.UNSCALED_TWICE, stmt, event, key)
+            elif grads in (STALE, MIXED, PLAIN):
+                self.violate(Problem.MIXED, stmt, event, key)
+            pair[0], pair[1] = CLEAN if grads == CLEAN else PLAIN, UNSCALED
+            self.share(now, key)
+        elif event.kind is Kind.STEP:
+            if stage == STEPPED:
+                self.violate(Problem.STEPPED_TWICE, stmt, event, key)
+            elif grads in (STALE, MIXED) or (grads == PLAIN and stage == READY) or (grads == SCALED and stage == UNSCALED):
+                self.violate(Problem.MIXED, stmt, event, key)
+            pair[0], pair[1] = CLEAN if grads == CLEAN else PLAIN, STEPPED
+            self.share(now, key)
+
+    def share(self, now: list[list[str]], key: str) -> None:
+        """Unscaling one optimizer unscales a part of the gradients of those that share parameters with it."""
+        for other in self.shares.get(key, ()):
+            pair = now[self.at[other]]
+            if pair[0] in (SCALED, STALE):
+                pair[0] = MIXED
+
+    def violate(self, problem: Problem, stmt: Stmt, event: Event, key: str) -> None:
+        self.violations.add(Violation(problem, stmt.index, event.line or stmt.line, key))

@@ -1,0 +1,258 @@
+"""emit(source, plan) -> bytes: counts statements as `ast` does while walking libcst's tree, and rebuilds only the spines to edits."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import libcst as cst
+
+from ampify.plan.edits import Insert, Plan, Rewrite, Wrap
+from ampify.render import nodes
+
+
+class RenderError(Exception):
+    """The plan and the syntax trees do not fit together: a bug of ampify's."""
+
+
+class LossyError(Exception):
+    """libcst does not reproduce this file's bytes, so its rendering would change more than was planned."""
+
+
+Row = cst.SimpleStatementLine | cst.BaseCompoundStatement
+
+
+def emit(source: bytes, plan: Plan, configure: str | None = None) -> bytes:
+    """The source with the plan's edits. Raises LossyError, and RenderError for a bug; libcst.ParserSyntaxError passes through."""
+    module = cst.parse_module(source)
+    if module.bytes != source:
+        raise LossyError
+    emitter = _Emitter(plan)
+    body = emitter.body(module.body, 0)
+    assert plan.imports is not None
+    at = _rows_through(module.body, plan.imports.after)
+    new: list[Row] = []
+    if plan.imports.names:
+        new.append(nodes.runtime_import(plan.imports.names))
+    if configure is not None:
+        new.append(nodes.line(nodes.statement(f'{plan.names["configure"]}(mode="{configure}")')))
+    return module.with_changes(body=[*body[:at], *new, *body[at:]]).bytes
+
+
+def count(node: cst.CSTNode) -> int:
+    """How many statements a node stands for, those inside it included, as `ast` counts them."""
+    if isinstance(node, cst.SimpleStatementLine | cst.SimpleStatementSuite):
+        return len(node.body)
+    if isinstance(node, cst.IndentedBlock):
+        return sum(count(row) for row in node.body)
+    return 1 + sum(count(block) for _, block in _blocks(node))
+
+
+def _rows_through(rows: Sequence[cst.CSTNode], index: int) -> int:
+    """How many top-level rows there are through the one that holds statement `index`; 0 for -1.
+
+    Edits do not change that number: planning puts the import before the first statement that is edited and not a definition.
+    """
+    position = 0
+    for number, row in enumerate(rows):
+        if position > index:
+            return number
+        position += count(row)
+    return len(rows) if index >= 0 else 0
+
+
+def _blocks(node: cst.CSTNode) -> list[tuple[str, cst.CSTNode]]:
+    """The parts of a compound statement that hold statements, in source order: (field, node)."""
+    if isinstance(node, cst.If):
+        parts: list[tuple[str, cst.CSTNode]] = [("body", node.body)]
+        if node.orelse is not None:
+            parts.append(("orelse", node.orelse if isinstance(node.orelse, cst.If) else node.orelse.body))
+        return parts
+    if isinstance(node, cst.For | cst.While):
+        return [("body", node.body)] + ([("orelse", node.orelse.body)] if node.orelse is not None else [])
+    if isinstance(node, cst.Try | cst.TryStar):
+        parts = [("body", node.body), *((f"handlers[{i}]", h.body) for i, h in enumerate(node.handlers))]
+        if node.orelse is not None:
+            parts.append(("orelse", node.orelse.body))
+        if node.finalbody is not None:
+            parts.append(("finalbody", node.finalbody.body))
+        return parts
+    if isinstance(node, cst.Match):
+        return [(f"cases[{i}]", case.body) for i, case in enumerate(node.cases)]
+    if isinstance(node, cst.With | cst.FunctionDef | cst.ClassDef):
+        return [("body", node.body)]
+    raise RenderError(f"unexpected {type(node).__name__}")
+
+
+class _Emitter:
+    def __init__(self, plan: Plan) -> None:
+        self.names = plan.names
+        self.wraps = {e.first: e for e in plan.edits if isinstance(e, Wrap)}
+        self.rewrites: dict[int, list[Rewrite]] = {}
+        self.before: dict[int, list[Insert]] = {}
+        self.after: dict[int, list[Insert]] = {}
+        for edit in plan.edits:
+            if isinstance(edit, Rewrite):
+                self.rewrites.setdefault(edit.at, []).append(edit)
+            elif isinstance(edit, Insert):
+                (self.after if edit.after else self.before).setdefault(edit.at, []).append(edit)
+        self.anchors = sorted({*self.wraps, *self.rewrites, *self.before, *self.after})
+
+    def touches(self, first: int, end: int) -> bool:
+        """Whether any edit is anchored to a statement from `first` up to `end`."""
+        at = bisect_left(self.anchors, first)
+        return at < len(self.anchors) and self.anchors[at] < end
+
+    # -------------------------------------------------------------------------------------------------------------- blocks
+
+    def body(self, rows: Sequence[cst.CSTNode], first: int) -> list[Row]:
+        """The rows of a block whose first statement has index `first`, with the edits made."""
+        out: list[Row] = []
+        wrapped: list[Row] = []
+        wrap: Wrap | None = None
+        index = first
+        for row in rows:
+            end = index + count(row)
+            if wrap is None and not self.touches(index, end):
+                out.append(row)  # type: ignore[arg-type]
+                index = end
+                continue
+            for at, span, piece in self.pieces(row, index):
+                last = at + span - 1
+                before = self.inserted(self.before, at)
+                after = self.inserted(self.after, last if isinstance(piece, cst.SimpleStatementLine) else at)
+                if wrap is None and at in self.wraps:
+                    wrap = self.wraps[at]
+                    out.extend(before)
+                    wrapped = [piece]
+                else:
+                    (out if wrap is None else wrapped).extend([*before, piece])
+                if wrap is not None and at <= wrap.last <= last:
+                    out.append(self.region(wrapped))
+                    wrap = None
+                (out if wrap is None else wrapped).extend(after)
+            index = end
+        if wrap is not None:
+            raise RenderError("a region does not end in its block")
+        return out
+
+    def inserted(self, side: dict[int, list[Insert]], at: int) -> list[Row]:
+        return [nodes.line(self.small(edit)) for edit in side.get(at, ())]
+
+    def small(self, edit: Insert) -> cst.BaseSmallStatement:
+        return nodes.statement(edit.text.format(**self.names))
+
+    def region(self, rows: list[Row]) -> cst.With:
+        """A region round rows; what stood above the first of them stands above the region."""
+        leading = rows[0].leading_lines  # type: ignore[union-attr]
+        return nodes.region(self.names["autocast"], [rows[0].with_changes(leading_lines=[]), *rows[1:]], leading)
+
+    # ---------------------------------------------------------------------------------------------------------------- rows
+
+    def pieces(self, row: cst.CSTNode, index: int) -> list[tuple[int, int, Row]]:
+        """A row with the edits inside it made, as (first statement, number of statements, row); split where a region begins or
+        ends in the middle of a line."""
+        if isinstance(row, cst.SimpleStatementLine):
+            return self.line(row, index)
+        return [(index, count(row), self.compound(row, index))]
+
+    def line(self, row: cst.SimpleStatementLine, index: int) -> list[tuple[int, int, Row]]:
+        smalls = [self.rewritten(small, index + i) for i, small in enumerate(row.body)]
+        cuts = [0]
+        for i in range(1, len(smalls)):
+            starts = index + i in self.wraps
+            ends = any(w.last == index + i - 1 for w in self.wraps.values())
+            if starts or ends:
+                cuts.append(i)
+        cuts.append(len(smalls))
+        pieces: list[tuple[int, int, Row]] = []
+        for a, b in zip(cuts, cuts[1:], strict=False):
+            part = self.joined(smalls[a:b], index + a)
+            piece = row.with_changes(
+                body=part,
+                leading_lines=row.leading_lines if a == 0 else [],
+                trailing_whitespace=row.trailing_whitespace if b == len(smalls) else cst.TrailingWhitespace(),
+            )
+            pieces.append((index + a, b - a, piece))
+        return pieces
+
+    def joined(self, smalls: list[cst.BaseSmallStatement], index: int) -> list[cst.BaseSmallStatement]:
+        """The statements of one line; what is inserted between two of them joins the line."""
+        if len(smalls) == 1:
+            return [smalls[0].with_changes(semicolon=cst.MaybeSentinel.DEFAULT)] if _has_next(smalls[0]) else smalls
+        out: list[cst.BaseSmallStatement] = []
+        for i, small in enumerate(smalls):
+            if i > 0:
+                out.extend(self.small(e) for e in self.before.pop(index + i, []))
+            out.append(small)
+            if i < len(smalls) - 1:
+                out.extend(self.small(e) for e in self.after.pop(index + i, []))
+        return self.separated(out)
+
+    @staticmethod
+    def separated(smalls: list[cst.BaseSmallStatement]) -> list[cst.BaseSmallStatement]:
+        semicolon = cst.Semicolon(whitespace_after=cst.SimpleWhitespace(" "))
+        out = [s if isinstance(s.semicolon, cst.Semicolon) else s.with_changes(semicolon=semicolon) for s in smalls[:-1]]
+        last = smalls[-1]
+        return [*out, last.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) if _has_next(last) else last]
+
+    def rewritten(self, small: cst.BaseSmallStatement, index: int) -> cst.BaseSmallStatement:
+        for edit in sorted(self.rewrites.get(index, ()), key=lambda e: -e.call):
+            found = list(nodes.calls(small, edit.method))
+            if edit.call >= len(found):
+                raise RenderError(f"no call {edit.call} of {edit.method}")
+            old = found[edit.call]
+            replaced = small.deep_replace(old, nodes.through_scaler(old, edit.form, self.names["scaler"]))
+            assert isinstance(replaced, cst.BaseSmallStatement)
+            small = replaced
+        return small
+
+    # ----------------------------------------------------------------------------------------------------------- compounds
+
+    def compound(self, node: cst.CSTNode, index: int) -> Row:
+        """A compound statement with the edits in its blocks made."""
+        if index in self.rewrites:
+            raise RenderError("an edit in the header of a compound statement")
+        changes: dict[str, cst.CSTNode] = {}
+        position = index + 1
+        for field, block in _blocks(node):
+            size = count(block)
+            if self.touches(position, position + size):
+                changes[field] = self.compound(block, position) if isinstance(block, cst.If) else self.block(block, position)
+            position += size
+        for field, new in changes.items():
+            node = _replaced(node, field, new)
+        return node  # type: ignore[return-value]
+
+    def block(self, block: cst.CSTNode, first: int) -> cst.CSTNode:
+        if isinstance(block, cst.IndentedBlock):
+            return block.with_changes(body=self.body(block.body, first))
+        suite = cst.ensure_type(block, cst.SimpleStatementSuite)
+        indices = range(first, first + len(suite.body))
+        if not any(i in self.wraps for i in indices):
+            smalls: list[cst.BaseSmallStatement] = []
+            for i, small in zip(indices, suite.body, strict=True):
+                smalls.extend(self.small(e) for e in self.before.get(i, ()))
+                smalls.append(self.rewritten(small, i))
+                smalls.extend(self.small(e) for e in self.after.get(i, ()))
+            return suite.with_changes(body=self.separated(smalls))
+        row = cst.SimpleStatementLine(suite.body, trailing_whitespace=suite.trailing_whitespace)
+        return cst.IndentedBlock(self.body([row], first))
+
+
+def _has_next(small: cst.BaseSmallStatement) -> bool:
+    """Whether a semicolon with another statement behind it belongs to a statement."""
+    return isinstance(getattr(small, "semicolon", None), cst.Semicolon)
+
+
+def _replaced(node: cst.CSTNode, field: str, new: cst.CSTNode) -> cst.CSTNode:
+    """A compound statement with one of the parts that `_blocks` names exchanged."""
+    name, _, rest = field.partition("[")
+    if rest:
+        parts = list(getattr(node, name))
+        at = int(rest[:-1])
+        parts[at] = parts[at].with_changes(body=new)
+        return node.with_changes(**{name: parts})
+    if name == "body" or isinstance(new, cst.If):
+        return node.with_changes(**{name: new})
+    return node.with_changes(**{name: getattr(node, name).with_changes(body=new)})

@@ -1,0 +1,71 @@
+"""Small builders of the syntax that ampify emits, and the rewriting of single calls."""
+
+from collections.abc import Iterator, Sequence
+
+import libcst as cst
+
+
+def method_call(receiver: str, method: str, arguments: Sequence[cst.Arg]) -> cst.Call:
+    """`receiver.method(arguments)`."""
+    return cst.Call(cst.Attribute(cst.Name(receiver), cst.Name(method)), arguments)
+
+
+def line(small: cst.BaseSmallStatement) -> cst.SimpleStatementLine:
+    return cst.SimpleStatementLine([small])
+
+
+def statement(text: str) -> cst.BaseSmallStatement:
+    """One simple statement from its text."""
+    parsed = cst.parse_statement(text)
+    assert isinstance(parsed, cst.SimpleStatementLine)
+    return parsed.body[0]
+
+
+def runtime_import(names: Sequence[tuple[str, str]]) -> cst.SimpleStatementLine:
+    """`from ampify_runtime import name, name as alias`."""
+    aliases = [
+        cst.ImportAlias(cst.Name(name), asname=cst.AsName(cst.Name(local)) if local != name else None) for name, local in names
+    ]
+    return line(cst.ImportFrom(cst.Name("ampify_runtime"), aliases))
+
+
+def region(autocast: str, body: Sequence[cst.BaseStatement], leading: Sequence[cst.EmptyLine]) -> cst.With:
+    """`with autocast():` round statements."""
+    return cst.With([cst.WithItem(cst.Call(cst.Name(autocast)))], cst.IndentedBlock(body), leading_lines=leading)
+
+
+def calls(node: cst.CSTNode, method: str) -> Iterator[cst.Call]:
+    """The calls of methods of that name, in source order, outer before inner; not those inside lambdas."""
+    if isinstance(node, cst.Lambda):
+        return
+    if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value == method:
+        yield node
+    for child in node.children:
+        yield from calls(child, method)
+
+
+def through_scaler(call: cst.Call, form: str, scaler: str) -> cst.Call:
+    """A call rewritten to go through the scaler; `form` as in ampify.plan.edits.Rewrite."""
+    func = cst.ensure_type(call.func, cst.Attribute)
+    if form == "scale":
+        scaled = method_call(scaler, "scale", [cst.Arg(_bare(func.value))])
+        return call.with_changes(func=func.with_changes(value=scaled))
+    if form == "scale_tensors":
+        at = next((i for i, a in enumerate(call.args) if a.keyword is None or a.keyword.value == "tensors"), 0)
+        arguments = list(call.args)
+        arguments[at] = arguments[at].with_changes(value=method_call(scaler, "scale", [cst.Arg(arguments[at].value)]))
+        return call.with_changes(args=arguments)
+    comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")) if call.args else cst.MaybeSentinel.DEFAULT
+    receiver = cst.Arg(_bare(func.value), comma=comma)
+    return call.with_changes(
+        func=func.with_changes(value=cst.Name(scaler), attr=cst.Name(form)), args=[receiver, *call.args]
+    )
+
+
+def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
+    """The expression without the parentheses that a call's own make superfluous."""
+    plain = all(isinstance(p.whitespace_after, cst.SimpleWhitespace) for p in node.lpar)
+    if len(node.lpar) == 1 and plain and isinstance(node.rpar[0].whitespace_before, cst.SimpleWhitespace):
+        if not isinstance(node, cst.Tuple | cst.GeneratorExp | cst.Yield | cst.NamedExpr):
+            return node.with_changes(lpar=[], rpar=[])
+    return node

@@ -1,0 +1,60 @@
+"""Source: the gate every file passes first; its bytes as a syntax tree, or the reason why there is none."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+
+from ampify.diagnostics import Diagnostic
+
+CANDIDATE = re.compile(rb"\bbackward\b")
+LONE_CR = re.compile(rb"\r(?!\n)")
+
+
+class SourceError(Exception):
+    """The file cannot be read as Python; carries the diagnostic."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.message)
+        self.diagnostic = diagnostic
+
+
+def parse(source: bytes) -> ast.Module:
+    """The syntax tree of a file's bytes. Raises SourceError where Python itself would not run the file."""
+    if source.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SourceError(_error("AMP991", 1, 1, "is encoded as UTF-16, which Python does not read", "save it as UTF-8"))
+    if b"\0" in source:
+        line = source[: source.index(b"\0")].count(b"\n") + 1
+        raise SourceError(_error("AMP991", line, 1, "contains a NUL byte", "remove it: Python does not read such a file"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about invalid escapes: not ours to print
+            return ast.parse(source)
+    except SyntaxError as error:
+        if "encod" in str(error) or "codec" in str(error) or "utf-8" in str(error):
+            raise SourceError(_error("AMP991", error.lineno or 1, 1, f"cannot be decoded: {error.msg}", "fix its encoding or its coding line")) from None
+        where = _error("AMP992", error.lineno or 1, error.offset or 1, f"cannot be parsed: {error.msg}", "fix the syntax error")
+        raise SourceError(where) from None
+    except UnicodeDecodeError as error:
+        raise SourceError(_error("AMP991", 1, 1, f"cannot be decoded: {error.reason}", "fix its encoding or its coding line")) from None
+    except (RecursionError, MemoryError):
+        raise SourceError(_error("AMP992", 1, 1, "cannot be parsed: it is nested too deeply", "flatten its deepest expression")) from None
+    except ValueError as error:
+        raise SourceError(_error("AMP992", 1, 1, f"cannot be parsed: {error}", "fix the syntax error")) from None
+
+
+def is_candidate(source: bytes) -> bool:
+    """Whether a file can hold a training step at all: a look at its bytes that costs next to nothing."""
+    return CANDIDATE.search(source) is not None
+
+
+def not_rewritable(source: bytes) -> str:
+    """Why the file's bytes cannot be rewritten without changing more than is asked, or an empty string."""
+    if LONE_CR.search(source):
+        return "it has lines that end in a carriage return alone"
+    return ""
+
+
+def _error(code: str, line: int, column: int, message: str, remedy: str) -> Diagnostic:
+    return Diagnostic(code, "error", max(line, 1), max(column, 1), message, remedy)
