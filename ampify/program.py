@@ -27,7 +27,7 @@ class Event(NamedTuple):
     `targets` are optimizer keys (the text of the expression, `self.optimizer`); for BACKWARD and UNIT they are empty, as any
     gradient may be touched. `call` counts the calls of the same method name within the statement, for the renderer.
     `done` says that the event goes through the scaler already. `loss` holds the names that a backward's loss is made of, `tensors`
-    is set where it is an argument: `torch.autograd.backward(loss)`.
+    is set where it is an argument: `torch.autograd.backward(loss)`. A `soft` READ is only possible: an unknown call gets the model.
     """
 
     kind: Kind
@@ -38,6 +38,7 @@ class Event(NamedTuple):
     done: bool = False
     loss: tuple[str, ...] = ()
     tensors: bool = False
+    soft: bool = False
 
 
 class Compute(Enum):

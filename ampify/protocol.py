@@ -95,7 +95,7 @@ def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> C
         worlds = start
         while True:
             ends = machine.block(scope.body, worlds)
-            again = worlds | frozenset((state, frozenset()) for state, _ in ends.falls | ends.returns) if scope.repeated else worlds
+            again = worlds | machine.called_again(ends.falls | ends.returns) if scope.repeated else worlds
             if again == worlds:
                 break
             worlds = again
@@ -112,9 +112,18 @@ class _Machine:
         self.overlay, self.strict = overlay, strict
         self.violations: set[Violation] = set()
         self.pending: dict[int, frozenset[str]] = {}
+        self.local = {key for s in scope.statements() for e in s.events if e.kind is Kind.CREATE for key in e.targets}
         tests = Counter(s.test for s in scope.statements() if s.kind == "if" and s.test)
         self.tracked = {test for test, count in tests.items() if count > 1}
         self.names = {s.test: s.test_names for s in scope.statements() if s.test in self.tracked}
+
+    def called_again(self, worlds: Worlds) -> Worlds:
+        """The worlds in which the next call of a function begins: nothing is known of conditions, and its own optimizers are new."""
+        fresh = (CLEAN, READY)
+        return frozenset(
+            (tuple(fresh if key in self.local else pair for key, pair in zip(self.keys, state, strict=True)), frozenset())
+            for state, _ in worlds
+        )
 
     # --------------------------------------------------------------------------------------------------------- statements
 
@@ -274,8 +283,10 @@ class _Machine:
         elif event.kind is Kind.CREATE:
             pair[0], pair[1] = CLEAN, READY
         elif event.kind is Kind.READ:
-            if grads in (SCALED, STALE, MIXED):
-                self.violate(Problem.READ_SCALED if grads == SCALED else Problem.MIXED, stmt, event, key)
+            if grads == SCALED:
+                self.violate(Problem.READ_SCALED, stmt, event, key)
+            elif grads in (STALE, MIXED) and not event.soft:
+                self.violate(Problem.MIXED, stmt, event, key)
         elif event.kind is Kind.UNSCALE:
             if stage != READY:
                 self.violate(Problem.UNSCALED_TWICE, stmt, event, key)

@@ -99,7 +99,7 @@ class Builder:
             targets = self._cleared(raw.roots)
         else:
             targets = tuple(sorted(raw.roots))
-        return Event(raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors)
+        return Event(raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors, raw.soft)
 
     def _owners(self, raw: Raw) -> tuple[str, ...]:
         """The optimizers that own what a gradient is read of; all that may, where their parameters are not in sight."""
@@ -115,6 +115,8 @@ class Builder:
         if owners or not self.optimizers or (groups and not roots):
             return owners
         unknown = tuple(o.key for o in self.optimizers if not o.roots)
+        if raw.soft:
+            return unknown
         if direct or not unknown:
             return ("?",)
         return unknown
@@ -232,9 +234,11 @@ class Builder:
         return name in NO_GRAD
 
     def _updates_by_hand(self, stmt: ast.For, built: Stmt) -> bool:
-        """Whether a loop over parameters reads gradients and changes parameters."""
+        """Whether a loop over parameters reads gradients in one statement and changes parameters in another."""
+        if "param" not in ast.dump(stmt.iter):
+            return False
         inner = list(built.walk())[1:]
-        reads = any(e.kind is Kind.READ for s in inner for e in s.events)
+        reads = any(e.kind is Kind.READ and s.barrier is not Barrier.WRITE for s in inner for e in s.events)
         return reads and any(s.barrier is Barrier.WRITE and s.kind == "simple" for s in inner)
 
     @staticmethod

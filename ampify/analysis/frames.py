@@ -68,13 +68,12 @@ class Frames:
         self.classes: dict[str, ClassInfo] = {}
         self.functions: dict[str, list[Frame]] = {}
         self.all: list[Frame] = []
-        self.of_node: dict[ast.AST, Frame] = {}
+        self._by_name: dict[tuple[str, bool], list[tuple[ast.Call, Frame]]] = {}
         self.module = self._frame(tree, None, None)
 
     def _frame(self, node: ast.Module | Function, parent: Frame | None, owner: ClassInfo | None) -> Frame:
         frame = Frame(node, parent, owner)
         self.all.append(frame)
-        self.of_node[node] = frame
         if not isinstance(node, ast.Module):
             arguments = node.args
             for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
@@ -195,19 +194,15 @@ class Frames:
         return used
 
     def callers(self, frame: Frame) -> list[tuple[ast.Call, Frame]]:
-        """The calls in this file of a function, or of a method by its name."""
-        found = []
-        for other in self.all:
-            for call in other.calls:
-                if isinstance(call.func, ast.Name) and frame.owner is None and call.func.id == frame.name:
-                    found.append((call, other))
-                elif isinstance(call.func, ast.Attribute) and frame.owner is not None and call.func.attr == frame.name:
-                    found.append((call, other))
-                elif (
-                    isinstance(call.func, ast.Name)
-                    and frame.owner is not None
-                    and frame.name == "__init__"
-                    and call.func.id == frame.owner.node.name
-                ):
-                    found.append((call, other))
-        return found
+        """The calls in this file of a function, or of a method by its name; for `__init__`, of its class."""
+        if not self._by_name:
+            for other in self.all:
+                for call in other.calls:
+                    if isinstance(call.func, ast.Name | ast.Attribute):
+                        name = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+                        self._by_name.setdefault((name, isinstance(call.func, ast.Attribute)), []).append((call, other))
+        if frame.owner is None:
+            return self._by_name.get((frame.name, False), [])
+        if frame.name == "__init__":
+            return self._by_name.get((frame.owner.node.name, False), [])
+        return self._by_name.get((frame.name, True), [])

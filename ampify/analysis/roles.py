@@ -39,7 +39,7 @@ WRAPPERS = frozenset(
 OPTIMIZER_CLASS = re.compile(
     r"(Adam|SGD|RMSprop|Adagrad|Adadelta|Lamb|LAMB|LARS|Lion|Adan|Muon|Ranger|Adafactor|Shampoo|KFAC|Sophia|Adabelief|AdaBelief)\w*$"
 )
-OPTIMIZER_NAME = re.compile(r"(^|_)(opt|optim|optimizer|optimiser|solver|optimizers|trainer)(_?[A-Za-z0-9]{0,3}$|_)|optim", re.I)
+OPTIMIZER_NAME = re.compile(r"(^|_)(opt|optim|optimizer|optimiser|solver|optimizers|trainer)(_?[A-Za-z0-9]{0,3}$|_)|optim|opt$", re.I)
 SCHEDULER_NAME = re.compile(r"sched|warmup|annealer", re.I)
 SCHEDULER_CLASS = re.compile(r"(Scheduler|LR|LROnPlateau|WarmRestarts)$")
 LOSS_CLASS = re.compile(r"(Loss|Criterion)$")
@@ -57,23 +57,25 @@ class Roles:
 
     def __init__(self, names: Names, frames: Frames) -> None:
         self.names, self.frames = names, frames
+        # Each answer is worked out once; while it is, a question that comes back to it gets "nothing known".
         self._memo: dict[tuple[str, Frame], Role] = {}
+        self._calls: dict[ast.Call, Role] = {}
+        self._sources: dict[tuple[str, Frame], list[Source]] = {}
+        self._targets: dict[ast.Call, list[Frame]] = {}
 
     def of(self, node: ast.expr, frame: Frame) -> Role:
         """The role of an expression; UNKNOWN without evidence."""
         text = dotted(node)
         if not text:
-            return self._of_value(node, frame, 0)
+            return self._of_value(node, frame)
         key = (text, frame)
         if key not in self._memo:
-            self._memo[key] = Role.UNKNOWN  # what a cycle of aliases amounts to
-            self._memo[key] = self._of_name(text, frame, 0)
+            self._memo[key] = Role.UNKNOWN
+            self._memo[key] = self._of_name(text, frame)
         return self._memo[key]
 
-    def _of_name(self, text: str, frame: Frame, depth: int) -> Role:
-        roles = []
-        for source, where in self.sources(text, frame):
-            roles.append(self._of_value(source, where, depth + 1))
+    def _of_name(self, text: str, frame: Frame) -> Role:
+        roles = [self._of_value(source, where) for source, where in self.sources(text, frame)]
         known = [r for r in roles if r not in (Role.UNKNOWN, Role.OTHER)]
         if known:
             return Role.WRAPPER if Role.WRAPPER in known else known[0]
@@ -105,56 +107,43 @@ class Roles:
             return Role.MODEL
         return Role.UNKNOWN
 
-    def sources(self, text: str, frame: Frame, depth: int = 0) -> list[Source]:
+    def sources(self, text: str, frame: Frame) -> list[Source]:
         """The expressions, other than plain names, that a name may hold: through aliases, parameters, returns and unpacking."""
-        if depth > 6:
-            return []
-        found: list[Source] = []
-        for binding in self.frames.lookup(text, frame):
-            if binding.how == "param":
-                found.extend(self._arguments(text, binding.frame, depth))
-            elif binding.how == "assign" and binding.value is not None:
-                found.extend(self._unfold(binding, depth))
-        if not found and "." in text and not text.startswith("self."):
-            found.extend(self._attribute_of_instance(text, frame, depth))
+        key = (text, frame)
+        if key not in self._sources:
+            self._sources[key] = []
+            found: list[Source] = []
+            for binding in self.frames.lookup(text, frame):
+                if binding.how == "param":
+                    found.extend(s for value, where in self._values(text, binding.frame) for s in self._follow(value, where))
+                elif binding.how == "assign" and binding.value is not None:
+                    found.extend(self._unfold(binding))
+            if not found and "." in text and not text.startswith("self."):
+                found.extend(self._attribute_of_instance(text, frame))
+            self._sources[key] = found
+        return self._sources[key]
+
+    def _unfold(self, binding: Binding) -> list[Source]:
+        """The expressions behind one binding, taken out of tuples and out of what a function returns."""
+        assert binding.value is not None
+        value, path = _element(binding.value, binding.path)
+        if not path:
+            return self._follow(value, binding.frame)
+        found = []
+        for expression, where in self.returns(value, binding.frame):
+            inner, rest = _element(expression, path)
+            if not rest:
+                found.extend(self._follow(inner, where))
         return found
 
-    def _unfold(self, binding: Binding, depth: int) -> list[Source]:
-        value = binding.value
-        path = binding.path
-        assert value is not None
-        while path and isinstance(value, ast.Tuple | ast.List) and path[0] < len(value.elts):
-            value, path = value.elts[path[0]], path[1:]
-        if path:
-            returned = self.returns(value, binding.frame)
-            found = []
-            for expression, where in returned:
-                inner = path
-                while inner and isinstance(expression, ast.Tuple | ast.List) and inner[0] < len(expression.elts):
-                    expression, inner = expression.elts[inner[0]], inner[1:]
-                if not inner:
-                    found.extend(self._follow(expression, where, depth))
-            return found
-        return self._follow(value, binding.frame, depth)
-
-    def _follow(self, value: ast.expr, frame: Frame, depth: int) -> list[Source]:
+    def _follow(self, value: ast.expr, frame: Frame) -> list[Source]:
         if isinstance(value, ast.IfExp):
-            return self._follow(value.body, frame, depth) + self._follow(value.orelse, frame, depth)
+            return self._follow(value.body, frame) + self._follow(value.orelse, frame)
         text = dotted(value)
-        if not text:
-            return [(value, frame)]
-        return self.sources(text, frame, depth + 1)
-
-    def _arguments(self, name: str, frame: Frame, depth: int) -> list[Source]:
-        """The expressions behind what callers in this file pass for a parameter."""
-        return [s for value, where in self._values(name, frame) for s in self._follow(value, where, depth + 1)]
-
-    def _passed(self, name: str, frame: Frame) -> list[str]:
-        """The texts of what callers in this file pass for a parameter."""
-        return [dotted(value) for value, _ in self._values(name, frame) if dotted(value)]
+        return self.sources(text, frame) if text else [(value, frame)]
 
     def _values(self, name: str, frame: Frame) -> list[Source]:
-        """What callers in this file pass for a parameter, or its default."""
+        """What callers in this file pass for a parameter."""
         node = frame.node
         assert not isinstance(node, ast.Module)
         positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
@@ -173,7 +162,7 @@ class Roles:
         node = frame.node
         return not isinstance(node, ast.Module) and any(dotted(d) == "staticmethod" for d in node.decorator_list)
 
-    def _attribute_of_instance(self, text: str, frame: Frame, depth: int) -> list[Source]:
+    def _attribute_of_instance(self, text: str, frame: Frame) -> list[Source]:
         """`trainer.optimizer`, where `trainer` is an instance of a class of this file."""
         base, _, attribute = text.rpartition(".")
         info = self.class_of(base, frame)
@@ -182,8 +171,8 @@ class Roles:
         found = []
         for member in self.frames.family(info):
             for binding in member.attributes.get(f"self.{attribute}", ()):
-                if binding.how == "assign" and depth < 6:
-                    found.extend(self._unfold(binding, depth + 1))
+                if binding.how == "assign":
+                    found.extend(self._unfold(binding))
         return found
 
     def class_of(self, text: str, frame: Frame) -> ClassInfo | None:
@@ -215,6 +204,12 @@ class Roles:
 
     def targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
         """The functions or methods of this file that a call runs, as far as names tell."""
+        if call not in self._targets:
+            self._targets[call] = []
+            self._targets[call] = self._find_targets(call, frame)
+        return self._targets[call]
+
+    def _find_targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
         func = call.func
         if isinstance(func, ast.Name):
             if func.id in self.frames.classes:
@@ -231,24 +226,25 @@ class Roles:
                 return [m.methods[func.attr] for m in self.frames.family(info) if func.attr in m.methods][:1]
         return []
 
-    def _of_value(self, node: ast.expr, frame: Frame, depth: int) -> Role:
-        if depth > 8:
-            return Role.UNKNOWN
+    def _of_value(self, node: ast.expr, frame: Frame) -> Role:
         if isinstance(node, ast.IfExp):
-            first = self._of_value(node.body, frame, depth + 1)
-            return first if first is not Role.UNKNOWN else self._of_value(node.orelse, frame, depth + 1)
+            first = self._of_value(node.body, frame)
+            return first if first is not Role.UNKNOWN else self._of_value(node.orelse, frame)
         if dotted(node):
             return self.of(node, frame)
         if isinstance(node, ast.Call):
-            return self._of_call(node, frame, depth)
+            if node not in self._calls:
+                self._calls[node] = Role.UNKNOWN
+                self._calls[node] = self._of_call(node, frame)
+            return self._calls[node]
         if isinstance(node, ast.Lambda | ast.Subscript | ast.Await):
             return Role.UNKNOWN
         return Role.OTHER
 
-    def _of_call(self, call: ast.Call, frame: Frame, depth: int) -> Role:
+    def _of_call(self, call: ast.Call, frame: Frame) -> Role:
         func = call.func
         if isinstance(func, ast.Attribute) and func.attr in FLUENT:
-            return self._of_value(func.value, frame, depth + 1)
+            return self._of_value(func.value, frame)
         name = self.callee(func)
         if name in WRAPPERS or name.rpartition(".")[2] in ("DataParallel", "DistributedDataParallel", "DDP"):
             return Role.MODEL
@@ -256,8 +252,8 @@ class Roles:
         if role is not None:
             return role
         if name in self.frames.classes:
-            return self._of_class(self.frames.classes[name], call, frame, depth)
-        returned = [self._of_value(value, where, depth + 1) for value, where in self.returns(call, frame)]
+            return self._of_class(self.frames.classes[name], call, frame)
+        returned = [self._of_value(value, where) for value, where in self.returns(call, frame)]
         known = [r for r in returned if r not in (Role.UNKNOWN, Role.OTHER)]
         if known:
             return known[0]
@@ -290,7 +286,7 @@ class Roles:
             return Role.OTHER
         return None
 
-    def _of_class(self, info: ClassInfo, call: ast.Call, frame: Frame, depth: int) -> Role:
+    def _of_class(self, info: ClassInfo, call: ast.Call, frame: Frame) -> Role:
         if self.is_module(info):
             return Role.LOSS if LOSS_CLASS.search(info.node.name) else Role.MODEL
         family = self.frames.family(info)
@@ -300,7 +296,7 @@ class Roles:
         if self.is_optimizer(info):
             return Role.OPTIMIZER
         methods = {m for member in family for m in member.methods}
-        holds = any(self._of_value(a, frame, depth + 1) is Role.OPTIMIZER for a in _arguments(call))
+        holds = any(self._of_value(a, frame) is Role.OPTIMIZER for a in _arguments(call))
         if holds and SCHEDULER_CLASS.search(info.node.name):
             return Role.SCHEDULER
         if holds and methods & {"step", "zero_grad"}:
@@ -327,7 +323,7 @@ class Roles:
     def _of_foreign_class(self, last: str, call: ast.Call, frame: Frame) -> Role:
         arguments = _arguments(call)
         if OPTIMIZER_CLASS.search(last) or (last[:1].isupper() and "optim" in last.lower()):
-            if any(self._of_value(a, frame, 5) is Role.OPTIMIZER for a in arguments):
+            if any(self._of_value(a, frame) is Role.OPTIMIZER for a in arguments):
                 return Role.SCHEDULER if SCHEDULER_NAME.search(last) else Role.WRAPPER
             return Role.OPTIMIZER
         if last[:1].isupper() and (SCHEDULER_CLASS.search(last) or SCHEDULER_NAME.search(last)):
@@ -355,7 +351,7 @@ class Roles:
                     found |= self.roots(binding.value, binding.frame, depth + 1)
             return frozenset(found) or frozenset({text})
         for child in self._holders(node):
-            found |= self.roots(child, frame, depth + 1)
+            found |= self.roots(child, frame)
         return frozenset(found)
 
     def _holders(self, node: ast.AST) -> list[ast.AST]:
@@ -378,6 +374,22 @@ class Roles:
             return [g.iter for g in node.generators]
         return [c for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr)]
 
+    def _inner(self, value: ast.expr) -> list[str]:
+        """The text of the model that an expression wraps or takes a part of."""
+        while isinstance(value, ast.Subscript) and not dotted(value):
+            value = value.value  # list(model.children())[-1]
+        if dotted(value):
+            return [dotted(value)]
+        if not isinstance(value, ast.Call):
+            return []
+        func = value.func
+        if isinstance(func, ast.Attribute) and func.attr in (*FLUENT, "children", "modules"):
+            return self._inner(func.value)
+        last = self.callee(func).rpartition(".")[2]
+        if last in ("DataParallel", "DistributedDataParallel", "DDP", "compile", "convert_sync_batchnorm", "list", "tuple") and value.args:
+            return self._inner(value.args[0])
+        return []
+
     def canonical(self, node: ast.expr, frame: Frame) -> frozenset[str]:
         """The texts by which a model goes: its own, and that of what it wraps (`ddp` is `DDP(model)`)."""
         while isinstance(node, ast.Attribute) and node.attr == "module":
@@ -394,16 +406,19 @@ class Roles:
                 continue
             texts.add(current)
             for binding in self.frames.lookup(current, frame):
-                value = binding.value
                 if binding.how == "param":
-                    queue.extend(self._passed(current, binding.frame))
-                if isinstance(value, ast.Call) and self.callee(value.func).rpartition(".")[2] in (
-                    "DataParallel", "DistributedDataParallel", "DDP", "compile", "convert_sync_batchnorm",
-                ) and value.args and dotted(value.args[0]):
-                    queue.append(dotted(value.args[0]))
-                elif value is not None and dotted(value):
-                    queue.append(dotted(value))
+                    queue.extend(dotted(value) for value, _ in self._values(current, binding.frame) if dotted(value))
+                elif binding.value is not None:
+                    value, rest = _element(binding.value, binding.path)
+                    queue.extend(self._inner(value) if not rest else ())
         return frozenset(texts)
+
+
+def _element(value: ast.expr, path: tuple[int, ...]) -> tuple[ast.expr, tuple[int, ...]]:
+    """Follows a path of unpacking into tuples as far as they are written out; returns what is left of the path too."""
+    while path and isinstance(value, ast.Tuple | ast.List) and path[0] < len(value.elts):
+        value, path = value.elts[path[0]], path[1:]
+    return value, path
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:

@@ -28,8 +28,14 @@ HARMLESS = frozenset(  # builtins and library calls that take a model or an opti
     "print len isinstance str repr list tuple set dict sum id type iter enumerate zip map filter any all sorted hasattr getattr next "
     "range min max reversed callable vars super".split()
 )
+STANDARD = frozenset("itertools functools copy math os sys json logging random time operator collections numpy".split())
 NOT_OPTIMIZERS = frozenset({"env", "envs", "prof", "profiler", "pbar", "bar", "timer", "logger", "world", "sim", "simulator", "game", "viz"})
 MUTATORS = frozenset({"append", "extend", "insert", "add", "update", "setdefault", "appendleft", "push"})
+TENSOR_METHODS = frozenset(  # methods of a value that compute nothing a region is for
+    "item detach numpy tolist view reshape size dim mean sum std var min max argmax type float double long int bool cpu cuda to "
+    "squeeze unsqueeze permute transpose t contiguous clone format split strip join get pop keys values items index count copy "
+    "backward requires_grad_ data_ptr expand repeat flatten eq ne gt lt ge le abs pow sqrt exp log round clamp log_prob sample entropy".split()
+)
 CLEARING = frozenset({"zero_", "detach_", "zero_grad"})
 
 
@@ -45,6 +51,7 @@ class Raw(NamedTuple):
     done: bool = False
     loss: tuple[str, ...] = ()
     tensors: bool = False
+    soft: bool = False  # a READ that is only possible: a call that receives a model or an optimizer
 
 
 class Facts(NamedTuple):
@@ -65,6 +72,10 @@ class Summary(NamedTuple):
     write: bool = False
     forward: bool = False
     suspend: bool = False
+    zeros: frozenset[tuple[str, frozenset[str]]] = frozenset()  # what it clears on every path: (optimizer, models)
+
+    def join(self, other: Summary) -> Summary:
+        return Summary(*(a | b for a, b in zip(self, other, strict=True)))
 
 
 class Sites:
@@ -91,8 +102,8 @@ class Sites:
             for frame, targets in called.items():
                 summary = self.summaries[frame]
                 for target in targets:
-                    inner = self.summaries[target]._replace(suspend=False)  # a generator suspends itself, not its caller
-                    summary = Summary(*(a or b for a, b in zip(summary, inner, strict=True)))
+                    # A generator suspends itself, not its caller; what is cleared on some path is not cleared.
+                    summary = summary.join(self.summaries[target]._replace(suspend=False, zeros=frozenset()))
                 if summary != self.summaries[frame]:
                     self.summaries[frame] = summary
                     changed = True
@@ -111,8 +122,18 @@ class Sites:
                 found.write or facts.barrier is Barrier.WRITE,
                 found.forward or facts.compute in (Compute.FORWARD, Compute.MATMUL, Compute.LOSS),
                 found.suspend or facts.barrier is Barrier.SUSPEND,
+                found.zeros | self._cleared_always(stmt, facts, frame),
             )
         return found
+
+    @staticmethod
+    def _cleared_always(stmt: ast.stmt, facts: Facts, frame: Frame) -> frozenset[tuple[str, frozenset[str]]]:
+        """What a statement of a function clears whenever that is called, under names that mean the same to its callers."""
+        if stmt not in frame.node.body:
+            return frozenset()
+        zeros = {(e.key, e.roots) for e in facts.events if e.kind is Kind.ZERO}
+        local = set(frame.bindings)
+        return frozenset((key, roots) for key, roots in zeros if key not in local and not roots & local)
 
     # ------------------------------------------------------------------------------------------------------ one statement
 
@@ -146,8 +167,11 @@ class Sites:
             if any(self._is_data(t) for t in targets):
                 barrier = barrier or Barrier.WRITE
             self._created(stmt, targets, frame, events)
-        elif isinstance(stmt, ast.For) and self._clears(stmt, frame):
-            events.append(Raw(Kind.ZERO, self.roots_of_loop(stmt, frame), line=stmt.lineno, column=stmt.col_offset))
+        elif isinstance(stmt, ast.For):
+            at = (stmt.lineno, stmt.col_offset)
+            if self._clears(stmt, frame):
+                events.append(Raw(Kind.ZERO, self.roles.roots(stmt.iter, frame), "", *at))
+            events.extend(Raw(Kind.ZERO, frozenset(), key, *at) for key in self._each_cleared(stmt, frame))
         if any(e.kind in (Kind.BACKWARD, Kind.STEP, Kind.UNSCALE, Kind.UPDATE, Kind.UNIT) for e in events):
             barrier = Barrier.TRAIN
         if any(e.kind is Kind.READ for e in events) and self._manual(stmt, frame, parents):
@@ -282,6 +306,8 @@ class Sites:
         key = dotted(func.value)
         role = self.roles.of(func.value, frame) if not self._is_closure_like(node, frame) else Role.OPTIMIZER
         arguments = [*node.args, *(k.value for k in node.keywords)]
+        if self._hidden(node, frame).backward:
+            return self._other_call(node, self.names.resolve(func), frame, events)  # a method that trains, called step
         if role is Role.SCHEDULER:
             events.append(Raw(Kind.SCHEDULE, frozenset(), key, *at, ordinals[node]))
             return Compute.NONE
@@ -339,16 +365,30 @@ class Sites:
         else:
             events.append(Raw(Kind.ZERO, self.roles.canonical(func.value, frame), "", *at))
 
+    def _each_cleared(self, stmt: ast.For, frame: Frame) -> list[str]:
+        """The optimizers that a loop over a tuple or list written out clears one after the other."""
+        value: ast.expr | None = stmt.iter
+        if value is not None and dotted(value):
+            bindings = self.frames.lookup(dotted(value), frame)
+            value = bindings[0].value if len(bindings) == 1 and not bindings[0].path else None
+        if not isinstance(value, ast.Tuple | ast.List) or not isinstance(stmt.target, ast.Name):
+            return []
+        clears = any(
+            isinstance(s, ast.Expr) and isinstance(s.value, ast.Call) and dotted(s.value.func) == f"{stmt.target.id}.zero_grad"
+            for s in stmt.body
+        )
+        return [dotted(e) for e in value.elts if dotted(e)] if clears else []
+
     def _other_call(self, node: ast.Call, name: str, frame: Frame, events: list[Raw]) -> Compute:
         func, last = node.func, name.rpartition(".")[2]
         at = (node.lineno, node.col_offset)
         hidden = self._hidden(node, frame)
-        targets = self.roles.targets(node, frame)
         if hidden.backward and hidden.step:
             events.append(Raw(Kind.UNIT, frozenset(), "", *at))
         elif hidden.backward or hidden.step:
             events.append(Raw(Kind.UNIT, frozenset({"partial"}), name, *at))
-        elif hidden.read:
+        events.extend(Raw(Kind.ZERO, roots, key, *at) for key, roots in sorted(hidden.zeros, key=str))
+        if hidden.read and not (hidden.backward or hidden.step):
             events.append(Raw(Kind.READ, self._touched(node, frame), "", *at))
         if isinstance(func, ast.Attribute) and func.attr in MATMULS and not name.startswith("torch.optim"):
             return Compute.MATMUL
@@ -356,18 +396,19 @@ class Sites:
             if last in MATMULS:
                 return Compute.MATMUL
             return Compute.NONE if last in PREPARATION else Compute.LOSS
-        if name.startswith("torch.") or last in HARMLESS:
+        if name.startswith("torch.") or last in HARMLESS or name.partition(".")[0] in STANDARD:
             return Compute.NONE
-        if targets:
+        if self.roles.targets(node, frame):
             return Compute.FORWARD if hidden.forward and not hidden.backward else Compute.CALL
         level = self._model_call(node, frame)
-        if level is not Compute.NONE:
-            if level is Compute.CALL:
-                touched = self._touched(node, frame)
-                if touched and not targets:
-                    events.append(Raw(Kind.READ, touched, "", *at))
-            return level
-        return Compute.NONE
+        if level is Compute.CALL and isinstance(func, ast.Attribute) and func.attr in MUTATORS | TENSOR_METHODS:
+            level = Compute.NONE
+        if not dotted(func).rpartition(".")[2][:1].isupper():
+            touched = self._touched(node, frame)
+            if level is Compute.CALL or (level is Compute.FORWARD and any(t.startswith("@") for t in touched)):
+                if touched:
+                    events.append(Raw(Kind.READ, touched, "", *at, soft=True))
+        return level
 
     def _model_call(self, node: ast.Call, frame: Frame) -> Compute:
         func = node.func
@@ -412,7 +453,7 @@ class Sites:
         found = Summary()
         for target in self.roles.targets(node, frame):
             inner = self.summaries.get(target, Summary())
-            found = Summary(*(a or b for a, b in zip(found, inner, strict=True)))
+            found = found.join(inner)
         return found
 
     def _touched(self, node: ast.Call, frame: Frame) -> frozenset[str]:
@@ -468,9 +509,6 @@ class Sites:
             if dotted(base) and self.roles.of(base, frame) is Role.MODEL:
                 return self.roles.canonical(base, frame)
         return frozenset({f"={text}"})
-
-    def roots_of_loop(self, stmt: ast.For, frame: Frame) -> frozenset[str]:
-        return self.roles.roots(stmt.iter, frame)
 
     def _clears(self, stmt: ast.For, frame: Frame) -> bool:
         """Whether a loop does nothing but clear the gradients of the parameters it runs over."""

@@ -19,7 +19,9 @@ NAMES = {
 def make_plan(program: Program, dtype: str | None = None) -> Plan:
     """The plan of one file. No edits and no refusals: there is nothing to convert."""
     backwards = [(s, e) for scope in program.scopes for s in scope.statements() for e in s.events if e.kind is Kind.BACKWARD]
-    if not backwards or all(e.done for _, e in backwards):
+    if not backwards:
+        return Plan(refusals=tuple(r for r in program.refusals if r.code == "AMP904"))  # a backward, but not a tensor's
+    if all(e.done for _, e in backwards):
         return Plan()
     refusals = [*program.refusals]
     edits: list[Edit] = []

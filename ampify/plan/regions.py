@@ -30,6 +30,11 @@ def plan_regions(scope: Scope, places: Places) -> tuple[list[Wrap], list[Refusal
     refusals.extend(Refusal("AMP919", s.line, s.column, "") for s in suspended)
     blocked = [s for s in scope.statements() if s.index in marks and s.kind != "simple" and _is_barrier(s)]
     refusals.extend(Refusal("AMP914", s.line, s.column, "") for s in blocked)
+    for stmt in scope.statements():
+        given = next((e for e in stmt.events if e.kind is Kind.READ), None)
+        if stmt.index in marks and given is not None:
+            what = f"the call that computes the loss may look at the gradients of `{', '.join(given.targets)}` or step it"
+            refusals.append(Refusal("AMP904", given.line, given.column, what))
     wraps: list[Wrap] = []
     _place_training(scope.body, marks, wraps)
     return wraps, refusals
@@ -70,7 +75,8 @@ def _slice(backward: Stmt, wanted: set[str], places: Places) -> set[int]:
         seeds |= {i for i, s in visible.items() if s.compute is Compute.CALL and i in innermost}
         if not any(visible[i].compute is Compute.CALL for i in seeds):
             return set()
-    return _tainted(visible, seeds)
+    inner = {i for i in visible if not _around(places.loop(i), backward)}
+    return _tainted(visible, seeds, inner)
 
 
 def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[int], kill: bool, no_grad: bool = False) -> None:
@@ -91,12 +97,20 @@ def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[i
         wanted |= stmt.uses
 
 
-def _tainted(statements: dict[int, Stmt], seeds: set[int]) -> set[int]:
-    """The seeds and what depends on them, without compound statements whose own header computes nothing."""
+def _around(loop: Stmt | None, stmt: Stmt) -> bool:
+    """Whether a loop is none at all, or holds a statement."""
+    return loop is None or loop.index < stmt.index < loop.end
+
+
+def _tainted(statements: dict[int, Stmt], seeds: set[int], inner: set[int]) -> set[int]:
+    """The seeds and what depends on them, without compound statements whose own header computes nothing.
+
+    Values may go round the loops of `inner`, which the backward stands outside of; round its own loop they come too late.
+    """
     names: set[str] = set()
     marks: set[int] = set()
-    for _ in range(2):
-        for index in sorted(statements):
+    for members in (statements, inner):
+        for index in sorted(members):
             stmt = statements[index]
             if index in seeds or stmt.uses & names:
                 names |= stmt.defs

@@ -27,7 +27,7 @@ def emit(source: bytes, plan: Plan, configure: str | None = None) -> bytes:
     module = cst.parse_module(source)
     if module.bytes != source:
         raise LossyError
-    emitter = _Emitter(plan)
+    emitter = _Emitter(plan, module.default_indent, b"\\\n" in source or b"\\\r" in source)
     body = emitter.body(module.body, 0)
     assert plan.imports is not None
     at = _rows_through(module.body, plan.imports.after)
@@ -85,8 +85,8 @@ def _blocks(node: cst.CSTNode) -> list[tuple[str, cst.CSTNode]]:
 
 
 class _Emitter:
-    def __init__(self, plan: Plan) -> None:
-        self.names = plan.names
+    def __init__(self, plan: Plan, indent: str, continued: bool) -> None:
+        self.names, self.indent, self.continued = plan.names, indent, continued
         self.wraps = {e.first: e for e in plan.edits if isinstance(e, Wrap)}
         self.rewrites: dict[int, list[Rewrite]] = {}
         self.before: dict[int, list[Insert]] = {}
@@ -144,7 +144,9 @@ class _Emitter:
 
     def region(self, rows: list[Row]) -> cst.With:
         """A region round rows; what stood above the first of them stands above the region."""
-        leading = rows[0].leading_lines  # type: ignore[union-attr]
+        if self.continued:
+            rows = [nodes.indented(row, self.indent) for row in rows]  # type: ignore[misc]
+        leading = rows[0].leading_lines
         return nodes.region(self.names["autocast"], [rows[0].with_changes(leading_lines=[]), *rows[1:]], leading)
 
     # ---------------------------------------------------------------------------------------------------------------- rows

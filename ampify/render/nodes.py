@@ -57,9 +57,38 @@ def through_scaler(call: cst.Call, form: str, scaler: str) -> cst.Call:
         return call.with_changes(args=arguments)
     comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")) if call.args else cst.MaybeSentinel.DEFAULT
     receiver = cst.Arg(_bare(func.value), comma=comma)
-    return call.with_changes(
-        func=func.with_changes(value=cst.Name(scaler), attr=cst.Name(form)), args=[receiver, *call.args]
-    )
+    changed = call.with_changes(func=func.with_changes(value=cst.Name(scaler), attr=cst.Name(form)), args=[receiver, *call.args])
+    if not call.args and not _has_comment(call.whitespace_before_args):
+        changed = changed.with_changes(whitespace_before_args=cst.SimpleWhitespace(""))
+    return changed
+
+
+def _has_comment(space: cst.BaseParenthesizableWhitespace) -> bool:
+    if not isinstance(space, cst.ParenthesizedWhitespace):
+        return False
+    return space.first_line.comment is not None or any(empty.comment is not None for empty in space.empty_lines)
+
+
+class _Continuations(cst.CSTTransformer):
+    """Indents lines that a backslash continues, which libcst takes for plain white space."""
+
+    def __init__(self, indent: str) -> None:
+        self.indent = indent
+
+    def leave_SimpleWhitespace(
+        self, original_node: cst.SimpleWhitespace, updated_node: cst.SimpleWhitespace
+    ) -> cst.BaseParenthesizableWhitespace:
+        value = updated_node.value
+        if "\\" not in value:
+            return updated_node
+        return updated_node.with_changes(value=value.replace("\n", "\n" + self.indent))
+
+
+def indented(row: cst.BaseStatement, indent: str) -> cst.BaseStatement:
+    """A row to stand one level deeper: its continued lines too."""
+    changed = row.visit(_Continuations(indent))
+    assert isinstance(changed, cst.BaseStatement)
+    return changed
 
 
 def _bare(node: cst.BaseExpression) -> cst.BaseExpression:

@@ -1,0 +1,168 @@
+"""The command line: options in, exit code out."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+# The rest is imported where it is needed: `--help` and a usage error should not wait for it.
+if TYPE_CHECKING:
+    from ampify.convert import Options, Status
+    from ampify.project import Outcome
+
+STANDARD_INPUT = "-"
+UNUSABLE, OWN_BUG, INTERRUPTED = 3, 123, 130
+
+EPILOG = """\b
+Examples:
+  ampify train.py              convert in place
+  ampify --diff train.py       show what would change
+  ampify --check src/          for CI: exit 1 if something would change
+  ampify - < train.py          from standard input to standard output
+  ampify --dtype bf16 train.py convert, and pin bfloat16 in the source
+
+\b
+Exit codes:
+  0    converted, or nothing to do
+  1    --check found something to change
+  2    the command line is wrong
+  3    a file was refused, or could not be read, parsed or written
+  123  ampify itself failed; the file is left as it is
+  130  interrupted
+If several apply, the first of 123, 2, 3, 1 wins. Converted code, diffs
+and reports go to standard output, everything else to standard error.
+"""
+
+
+@click.command(epilog=EPILOG, context_settings={"max_content_width": 100})
+@click.argument("paths", nargs=-1, type=click.Path(allow_dash=True), metavar="PATH...")
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if something would change.")
+@click.option("--diff", is_flag=True, help="Write nothing; print a unified diff that `git apply` takes.")
+@click.option("--dtype", type=click.Choice(["fp16", "bf16"]), help="Pin the precision in the converted source.")
+@click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
+@click.option("--allow-refused", is_flag=True, help="Print refusals, but do not exit 3 for them.")
+@click.option("--stdin-filename", metavar="NAME", help="What to call standard input in messages and diffs.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every edit with its reason, and files left as they are.")
+@click.version_option(package_name="ampify", message="%(prog)s %(version)s")
+def cli(
+    paths: tuple[str, ...],
+    check: bool,
+    diff: bool,
+    dtype: Literal["fp16", "bf16"] | None,
+    report: str,
+    allow_refused: bool,
+    stdin_filename: str | None,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Rewrite fp32 PyTorch training scripts to mixed precision, in place.
+
+    PATH is a script, a directory (its .py files, less what .gitignore names; symbolic links in it are not followed),
+    or - for standard input. A script that ampify cannot convert safely is refused: it stays as it is, and the message
+    says why. One refused file never stops the others.
+    """
+    from ampify import project
+    from ampify.convert import Options
+
+    _check_usage(paths, check, diff, report, stdin_filename, quiet, verbose)
+    options = Options(dtype)
+    write = not (check or diff)
+    if paths == (STANDARD_INPUT,):
+        outcomes = _standard_input(stdin_filename or "<stdin>", options, echo=write)
+    else:
+        outcomes = project.run(paths, options, write=write)
+    if report == "json":
+        finished = list(outcomes)
+        _print_json(finished)
+        return project.exit_code(finished, check=check, allow_refused=allow_refused)
+    shown = _print_text(outcomes, diff=diff, done=write, quiet=quiet, verbose=verbose)
+    return project.exit_code(shown, check=check, allow_refused=allow_refused)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is returned, for the console script to leave with."""
+    from ampify.report import streams
+
+    try:
+        return int(cli.main(arguments, prog_name="ampify", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        streams.write_text("ampify: interrupted; each file is either converted or as it was")
+        return INTERRUPTED
+    except (streams.StreamError, OSError) as error:
+        streams.write_text(f"ampify: {error}")
+        return UNUSABLE
+    except Exception as error:
+        from ampify import project
+
+        streams.write_text(f"ampify: {project.bug_report(error)}")
+        return OWN_BUG
+
+
+def _check_usage(
+    paths: tuple[str, ...],
+    check: bool,
+    diff: bool,
+    report: str,
+    stdin_filename: str | None,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    if not paths:
+        raise click.UsageError("give the scripts or directories to convert, or - for standard input")
+    if STANDARD_INPUT in paths and len(paths) > 1:
+        raise click.UsageError("- (standard input) cannot be given together with other paths")
+    if stdin_filename is not None and paths != (STANDARD_INPUT,):
+        raise click.UsageError("--stdin-filename names standard input: it needs the path -")
+    if report == "json" and diff:
+        raise click.UsageError("--format json cannot be given together with --diff: both go to standard output")
+    if report == "json" and STANDARD_INPUT in paths and not check:
+        raise click.UsageError("--format json with - needs --check: the code and the report go to standard output")
+    if quiet and verbose:
+        raise click.UsageError("-q and -v cannot be given together")
+
+
+def _standard_input(name: str, options: "Options", *, echo: bool) -> "Iterator[Outcome]":
+    """The one outcome for standard input; with `echo` the code goes to standard output, unless it could not be read."""
+    from ampify import project
+    from ampify.report import streams
+
+    outcome = project.convert_bytes(name, streams.read_input(), options)
+    if echo and outcome.result.status != "error":
+        streams.write_output(outcome.result.output)
+    yield outcome
+
+
+def _print_text(
+    outcomes: "Iterable[Outcome]", *, diff: bool, done: bool, quiet: bool, verbose: bool
+) -> "Iterator[Outcome]":
+    """Print each outcome as it comes, the summary at the end; hands the outcomes on."""
+    from ampify.report import streams, text
+
+    statuses: Counter[Status] = Counter()
+    for outcome in outcomes:
+        if diff:
+            from ampify.report import diff as diff_report
+
+            streams.write_output(diff_report.render(outcome))
+        for line in text.lines(outcome, done=done, verbose=verbose, quiet=quiet):
+            streams.write_text(line)
+        statuses[outcome.result.status] += 1
+        yield outcome
+    if not quiet:
+        streams.write_text(text.summary(statuses, done=done))
+
+
+def _print_json(outcomes: "Iterable[Outcome]") -> None:
+    from ampify.report import json, streams
+
+    streams.write_output(json.render(outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Many files: which ones to convert, and the loop that reads, converts and writes them."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ampify import files, ignore
+from ampify.convert import Options, Result, convert
+from ampify.diagnostics import Diagnostic
+from ampify.files import FileError
+
+BUG = "AMP999"
+
+# Never walked into: version control, caches, environments and build results hold nobody's training script.
+SKIPPED_DIRECTORIES = frozenset(
+    {
+        ".eggs",
+        ".git",
+        ".hg",
+        ".ipynb_checkpoints",
+        ".mypy_cache",
+        ".nox",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".svn",
+        ".tox",
+        ".venv",
+        "__pycache__",
+        "build",
+        "dist",
+        "node_modules",
+        "site-packages",
+        "venv",
+    }
+)
+
+
+class Outcome(NamedTuple):
+    """What became of one file. `before` is what was read of it: empty if it could not be."""
+
+    path: str
+    before: bytes
+    result: Result
+
+
+def run(paths: Iterable[str], options: Options, *, write: bool) -> Iterator[Outcome]:
+    """Convert every file that the paths lead to, each once, one outcome a file, as it is done.
+
+    With `write` the converted files are replaced on disk. Whatever is wrong with one file is in its outcome and never
+    stops the others.
+    """
+    seen: set[str] = set()
+    for path, problem in discover(paths):
+        identity = files.identity(path)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        yield _failed(path, b"", problem) if problem else _process(path, options, write=write)
+
+
+def convert_bytes(path: str, source: bytes, options: Options) -> Outcome:
+    """convert(), with an exception that escapes it turned into a result: it is our bug, and other files are waiting."""
+    try:
+        return Outcome(path, source, convert(source, options))
+    except Exception as error:
+        diagnostic = Diagnostic(BUG, "error", 1, 1, bug_report(error), "The file is left as it is.")
+        return Outcome(path, source, Result("error", source, (), (diagnostic,), bug=True))
+
+
+def bug_report(error: Exception) -> str:
+    """One line about an exception that should not have been, with the place that a maintainer needs."""
+    place = ""
+    trace = error.__traceback__
+    while trace:
+        place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"ampify itself failed; please report this: {type(error).__name__}: {error} ({place})"
+
+
+def exit_code(outcomes: Iterable[Outcome], *, check: bool, allow_refused: bool) -> int:
+    """The first of 123, 3, 1 that applies to any file, else 0."""
+    codes = {_code_of(outcome.result, check, allow_refused) for outcome in outcomes}
+    return next((code for code in (123, 3, 1) if code in codes), 0)
+
+
+def discover(paths: Iterable[str]) -> Iterator[tuple[str, FileError | None]]:
+    """Every file to convert: a named file always, a named directory's `.py` files. With a problem if it is unusable."""
+    for path in paths:
+        if files.is_directory(path):
+            yield from _walk(path)
+        else:
+            yield path, None
+
+
+def _code_of(result: Result, check: bool, allow_refused: bool) -> int:
+    if result.bug:
+        return 123
+    if result.status == "error" or (result.status == "refused" and not allow_refused):
+        return 3
+    mistakes = any(d.severity == "error" and d.code.startswith("AMP3") for d in result.diagnostics)
+    return 1 if check and (result.status == "converted" or mistakes) else 0
+
+
+def _process(path: str, options: Options, *, write: bool) -> Outcome:
+    try:
+        snapshot = files.read(path)
+    except FileError as problem:
+        return _failed(path, b"", problem)
+    outcome = convert_bytes(path, snapshot.data, options)
+    if write and outcome.result.status == "converted":
+        try:
+            files.write(snapshot, outcome.result.output)
+        except FileError as problem:
+            return _failed(path, snapshot.data, problem)
+    return outcome
+
+
+def _failed(path: str, before: bytes, problem: FileError) -> Outcome:
+    diagnostic = Diagnostic(problem.code, "error", 1, 1, problem.message)
+    return Outcome(path, before, Result("error", before, (), (diagnostic,)))
+
+
+class _Ignore(NamedTuple):
+    """One .gitignore: its rules speak of paths below its directory."""
+
+    directory: str
+    rules: tuple[ignore.Rule, ...]
+
+
+def _walk(root: str) -> Iterator[tuple[str, FileError | None]]:
+    """The `.py` files below a directory, sorted, less what git ignores. Symbolic links are not followed."""
+    absolute = os.path.realpath(root)
+    above = _ignores_above(absolute)
+    if _ignored(absolute, True, above):
+        above = ()  # named by hand: it is wanted, whatever the repository around it says
+    # A stack rather than recursion: nesting is as deep as the user likes.
+    stack: list[tuple[str, str, tuple[_Ignore, ...], bool]] = [(root, absolute, above, True)]
+    while stack:
+        shown, place, ignores, is_directory = stack.pop()
+        if not is_directory:
+            yield shown, None
+            continue
+        try:
+            entries = files.entries(place)
+        except FileError as problem:
+            yield shown, problem
+            continue
+        names = {entry.name for entry in entries}
+        if "pyvenv.cfg" in names and place != absolute:
+            continue
+        if ".gitignore" in names:
+            ignores = (*ignores, *_read_ignore(place))
+        for entry in reversed(entries):
+            child = os.path.join(place, entry.name)
+            wanted = entry.name not in SKIPPED_DIRECTORIES if entry.is_directory else entry.name.endswith(".py")
+            if wanted and (entry.is_directory or entry.is_file) and not _ignored(child, entry.is_directory, ignores):
+                name = entry.name if shown == os.curdir else os.path.join(shown, entry.name)
+                stack.append((name, child, ignores, entry.is_directory))
+
+
+def _ignores_above(directory: str) -> tuple[_Ignore, ...]:
+    """The .gitignore files of the directories above, from the root of the git repository down; none outside of one."""
+    parents = []
+    here = directory
+    while not files.exists(os.path.join(here, ".git")):
+        parent = os.path.dirname(here)
+        if parent == here:
+            return ()
+        parents.append(parent)
+        here = parent
+    return tuple(found for parent in reversed(parents) for found in _read_ignore(parent))
+
+
+def _read_ignore(directory: str) -> list[_Ignore]:
+    data = files.read_optional(os.path.join(directory, ".gitignore"))
+    return [_Ignore(directory, ignore.parse(data))] if data else []
+
+
+def _ignored(path: str, is_directory: bool, ignores: tuple[_Ignore, ...]) -> bool:
+    """The nearest .gitignore with an opinion decides. The directories above the path are known not to be ignored."""
+    for directory, rules in reversed(ignores):
+        relative = os.path.relpath(path, directory).replace(os.sep, "/")
+        decision = ignore.decide(rules, relative, is_directory)
+        if decision is not None:
+            return decision
+    return False

@@ -1,0 +1,56 @@
+"""Unified diffs in the file's own bytes, as `git apply` takes them."""
+
+import difflib
+import os
+from collections.abc import Iterator
+
+from ampify.project import Outcome
+
+_ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
+
+
+def render(outcome: Outcome) -> bytes:
+    """The diff of one file, empty if it stays as it is. Paths are relative to the current directory."""
+    before, after = outcome.before, outcome.result.output
+    if outcome.result.status != "converted" or before == after:
+        return b""
+    name = _relative(outcome.path)
+    return b"".join([b"--- " + _header("a/" + name), b"+++ " + _header("b/" + name), *_hunks(before, after)])
+
+
+def _hunks(before: bytes, after: bytes) -> Iterator[bytes]:
+    changes = difflib.unified_diff(_split(before), _split(after))
+    next(changes, None)  # the two header lines, which difflib would not quote
+    next(changes, None)
+    for line in changes:
+        yield line.encode("latin-1")
+        if not line.endswith("\n"):
+            yield b"\n\\ No newline at end of file\n"
+
+
+def _split(data: bytes) -> list[str]:
+    # Latin-1 gives every byte back. Only a newline ends a line: git does not know of form feeds and their like.
+    *lines, last = data.decode("latin-1").split("\n")
+    return [line + "\n" for line in lines] + ([last] if last else [])
+
+
+def _relative(path: str) -> str:
+    """The path as a diff names it: relative if the file is below the current directory, else absolute from the root."""
+    absolute = os.path.abspath(path)
+    try:
+        relative = os.path.relpath(absolute)
+    except ValueError:  # another drive
+        relative = os.pardir
+    outside = relative == os.pardir or relative.startswith(os.pardir + os.sep)
+    return (os.path.splitdrive(absolute)[1] if outside else relative).replace(os.sep, "/").lstrip("/")
+
+
+def _header(name: str) -> bytes:
+    """A name as git writes it: quoted like a C string if it has unusual bytes, and closed by a tab if it has spaces."""
+    data = os.fsencode(name)
+    quoted = "".join(
+        "\\" + _ESCAPES[byte] if byte in _ESCAPES else chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}"
+        for byte in data
+    )
+    spelled = data if quoted == name else f'"{quoted}"'.encode("ascii")
+    return spelled + (b"\t\n" if b" " in data else b"\n")

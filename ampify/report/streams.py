@@ -1,0 +1,56 @@
+"""The standard streams, as they really are: closed, broken, full or unable to spell a file name."""
+
+import contextlib
+import os
+import sys
+from typing import IO, Any
+
+
+class StreamError(Exception):
+    """A standard stream that cannot be used; one line for people."""
+
+
+def read_input() -> bytes:
+    """All of standard input. Raises StreamError."""
+    if sys.stdin is None:
+        raise StreamError("standard input is closed")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise StreamError(f"cannot read standard input: {error.strerror}") from error
+
+
+def write_output(data: bytes) -> None:
+    """Write code or a report to standard output. Raises StreamError, but not for a reader who has seen enough."""
+    if not data:
+        return
+    if sys.stdout is None:
+        raise StreamError("standard output is closed")
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _discard_from_now_on(sys.stdout)
+    except OSError as error:
+        _discard_from_now_on(sys.stdout)
+        raise StreamError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def write_text(line: str) -> None:
+    """Print a line for people to standard error; where that is closed or full, there is nobody to tell."""
+    if sys.stderr is None:
+        return
+    try:
+        # Python opens standard error with backslashreplace: a name that it cannot encode is shown escaped.
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except OSError:
+        _discard_from_now_on(sys.stderr)
+
+
+def _discard_from_now_on(stream: IO[Any]) -> None:
+    """Point the stream at nothing, so that neither the files still to come nor the exit of Python trip over it."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

@@ -1,0 +1,68 @@
+"""Command lines that are wrong, and what starting up costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ampify
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give the scripts or directories to convert"),
+        (["--check"], "give the scripts or directories to convert"),
+        (["-", "x.py"], "cannot be given together"),
+        (["-", "-"], "cannot be given together"),
+        (["--stdin-filename", "y.py", "x.py"], "needs the path -"),
+        (["--format", "json", "--diff", "x.py"], "--diff"),
+        (["--format", "json", "-"], "needs --check"),
+        (["--format", "xml", "x.py"], "xml"),
+        (["--dtype", "fp8", "x.py"], "fp8"),
+        (["-q", "-v", "x.py"], "-q and -v"),
+        (["--chekc", "x.py"], "--chekc"),
+    ],
+)
+def test_usage_errors(ampify: Ampify, tmp_path: Path, training_script: bytes, arguments: list[str], words: str) -> None:
+    (tmp_path / "x.py").write_bytes(training_script)
+    done = ampify(*arguments, stdin=training_script)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert words in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+    assert (tmp_path / "x.py").read_bytes() == training_script
+
+
+def test_version(ampify: Ampify) -> None:
+    done = ampify("--version")
+    assert (done.returncode, done.stdout) == (0, b"ampify 0.1.0\n")
+
+
+def test_help_shows_examples_and_every_exit_code(ampify: Ampify) -> None:
+    done = ampify("--help")
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    assert "ampify --diff train.py" in text
+    codes = text.split("Exit codes:")[1].split()
+    assert {"0", "1", "2", "3", "123", "130"} <= set(codes)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plain.py"], ["--check", "plain.py"], ["."], ["-"], ["--diff", "-"]]
+)
+def test_start_up_imports_nothing_heavy(tmp_path: Path, plain_script: bytes, arguments: list[str]) -> None:
+    (tmp_path / "plain.py").write_bytes(plain_script)
+    program = (
+        "import sys; before = set(sys.modules)\n"
+        "from ampify.cli import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "print(*sorted(set(sys.modules) - before), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], input=plain_script, cwd=tmp_path, capture_output=True, check=True
+    )
+    imported = set(done.stderr.decode().splitlines()[-1].split())
+    assert "ampify.cli" in imported
+    heavy = {"libcst", "torch", "importlib.metadata", "concurrent.futures", "tomllib", "multiprocessing", "tempfile"}
+    assert not imported & heavy

@@ -1,0 +1,181 @@
+"""Run one training script in this process and record what it did: meant for a forked child, as it patches torch."""
+
+import builtins
+import contextlib
+import io
+import os
+import random
+import sys
+import traceback
+import types
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+# The layers autocast is for: they have weights and a half-precision kernel.
+_LAYERS = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.modules.conv._ConvNd,
+    nn.RNNBase,
+    nn.modules.rnn.RNNCellBase,
+    nn.MultiheadAttention,
+)
+
+# The environment of each mode. `growing` is scale-only with a scale that doubles at every update(): still exact, and
+# an update() at the wrong place (inside an effective batch, between two steps that share a backward) is not.
+MODES: dict[str, dict[str, str]] = {
+    "original": {},
+    "off": {"AMPIFY_MODE": "off"},
+    "scale-only": {"AMPIFY_MODE": "scale-only"},
+    "growing": {"AMPIFY_MODE": "scale-only"},
+    "fp16": {"AMPIFY_MODE": "fp16"},
+    "bf16": {"AMPIFY_MODE": "bf16"},
+}
+INIT_SCALE = 1024
+_SCALED = frozenset({"scale-only", "growing", "fp16"})
+_AUTOCAST = frozenset({"fp16", "bf16"})
+
+Record = dict[str, Any]
+
+
+def run_script(source: bytes, path: str, mode: str) -> Record:
+    """Execute a script as `__main__` in a mode; its steps, its final state, and every rule it was seen to break.
+
+    steps: (optimizer's number, gradients it saw, parameters after it), one for each step taken. An exception is in
+    `error`, as a traceback.
+    """
+    os.environ.update(MODES[mode], AMPIFY_INIT_SCALE=str(INIT_SCALE), AMPIFY_DEVICE="cpu")
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    watcher = _Watcher(mode)
+    main = types.ModuleType("__main__")
+    main.__dict__.update(__file__=path, __builtins__=builtins)
+    sys.modules["__main__"], sys.argv = main, [path]
+    error, printed = "", io.StringIO()
+    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(printed):
+        warnings.simplefilter("always")
+        try:
+            exec(compile(source, path, "exec"), main.__dict__)
+        except SystemExit as stop:
+            error = f"SystemExit({stop.code!r})" if stop.code else ""
+        except BaseException:
+            error = traceback.format_exc()
+    watcher.finish()
+    return {
+        "steps": watcher.steps,
+        "problems": watcher.problems,
+        "optimizers": [o.state_dict() for o in watcher.optimizers],
+        "state": dict(_reachable(main.__dict__, "", 5, set())),
+        "random": (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()),
+        "printed": printed.getvalue(),
+        "warnings": sorted({f"{w.category.__name__}: {w.message}" for w in caught}),
+        "error": error,
+    }
+
+
+class _Watcher:
+    """Hooks every optimizer, backward and layer forward of the process."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.steps: list[tuple[int, list[torch.Tensor | None], list[torch.Tensor]]] = []
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.problems: list[str] = []
+        self._grads: list[torch.Tensor | None] = []
+        self._scaled: dict[int, torch.Tensor] = {}  # kept alive, so that an id stays its own
+        self._runtime = None
+        register_optimizer_step_pre_hook(self._before_step)
+        register_optimizer_step_post_hook(self._after_step)
+        if mode != "original":
+            self._watch_runtime()
+
+    def _watch_runtime(self) -> None:
+        import ampify_runtime
+
+        self._runtime = ampify_runtime
+        backward, scale = torch.autograd.backward, ampify_runtime.GradScaler.scale
+
+        def watched_scale(scaler: Any, outputs: Any) -> Any:
+            result = scale(scaler, outputs)
+            if scaler.is_enabled():
+                many = not isinstance(result, torch.Tensor)
+                for out in result if many else [result]:
+                    self._scaled[id(out)] = out
+                factor = scaler.get_scale()
+                pairs = zip(outputs, result, strict=True) if many else [(outputs, result)]
+                if any(not torch.allclose(o.float() * factor, r.float(), equal_nan=True) for o, r in pairs):
+                    self._complain("scale() did not give loss x scale")
+            return result
+
+        def watched_backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+            if self.mode in _SCALED and any(id(root) not in self._scaled for root in roots):
+                self._complain("backward of a loss that scaler.scale() did not return")
+            if torch.is_autocast_enabled("cpu"):
+                self._complain("backward under autocast")
+            return backward(tensors, *args, **kwargs)
+
+        ampify_runtime.GradScaler.scale = watched_scale
+        torch.autograd.backward = watched_backward
+        if self.mode == "growing":
+            ampify_runtime.scaler.set_growth_interval(1)
+        if self.mode in _AUTOCAST:
+            nn.modules.module.register_module_forward_pre_hook(self._before_forward)
+
+    def _complain(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def _before_forward(self, module: nn.Module, _inputs: Any) -> None:
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
+        if isinstance(module, _LAYERS) and trained and not torch.is_autocast_enabled("cpu"):
+            self._complain(f"forward of {type(module).__name__} in training without autocast")
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if torch.is_autocast_enabled("cpu"):
+            self._complain("optimizer step under autocast")
+        self._grads = [None if p.grad is None else p.grad.detach().to_dense().clone() for p in _parameters(optimizer)]
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if not any(optimizer is known for known in self.optimizers):
+            self.optimizers.append(optimizer)
+        number = next(i for i, known in enumerate(self.optimizers) if known is optimizer)
+        self.steps.append((number, self._grads, [p.detach().clone() for p in _parameters(optimizer)]))
+
+    def finish(self) -> None:
+        if torch.is_autocast_enabled("cpu"):
+            self._complain("autocast is still on at the end")
+        pending = self._runtime.scaler._per_optimizer_states if self._runtime is not None else {}
+        if any(state["found_inf_per_device"] for state in pending.values()):
+            self._complain("an optimization step ended without update()")
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _reachable(value: Any, name: str, depth: int, seen: set[int]) -> list[tuple[str, torch.Tensor]]:
+    """The tensors reachable from a script's globals through containers, modules, optimizers and its own objects."""
+    if isinstance(value, torch.Tensor):
+        return [(name, value.detach().to_dense().clone())]
+    if depth == 0 or id(value) in seen:
+        return []
+    own = type(value).__module__ == "__main__" and not isinstance(value, (type, nn.Module))
+    if isinstance(value, (nn.Module, torch.optim.Optimizer)):
+        children, depth = value.state_dict(), max(depth, 5)
+    elif own and hasattr(value, "__dict__"):
+        children = vars(value)
+    elif isinstance(value, dict):
+        children = value
+    elif isinstance(value, (list, tuple)):
+        children = dict(enumerate(value))
+    else:
+        return []
+    seen = seen | {id(value)}
+    return [pair for key, child in children.items() for pair in _reachable(child, f"{name}.{key}", depth - 1, seen)]
