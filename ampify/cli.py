@@ -138,9 +138,7 @@ def _standard_input(name: str, options: "Options", *, echo: bool) -> "Iterator[O
     yield outcome
 
 
-def _print_text(
-    outcomes: "Iterable[Outcome]", *, diff: bool, done: bool, quiet: bool, verbose: bool
-) -> "Iterator[Outcome]":
+def _print_text(outcomes: "Iterable[Outcome]", *, diff: bool, done: bool, quiet: bool, verbose: bool) -> "Iterator[Outcome]":
     """Print each outcome as it comes, the summary at the end; hands the outcomes on."""
     from ampify.report import streams, text
 

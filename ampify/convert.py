@@ -32,7 +32,7 @@ class AppliedEdit(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The outcome for one file. `output` equals the input unless `status` is `converted`; `bug` marks a failure of ampify itself."""
+    """The outcome for one file. `output` is the input unless `status` is `converted`; `bug` marks a failure of ampify itself."""
 
     status: Status
     output: bytes
@@ -130,4 +130,9 @@ def _refused(source: bytes, code: str, line: int, column: int, detail: str) -> R
 
 def _bug(source: bytes, message: str) -> Result:
     remedy = "the file is untouched; please report this, with the file if you can"
-    return Result("error", source, diagnostics=(Diagnostic("AMP999", "error", 1, 1, f"ampify failed: {message}", remedy),), bug=True)
+    return Result(
+        "error",
+        source,
+        diagnostics=(Diagnostic("AMP999", "error", 1, 1, f"ampify failed: {message}", remedy),),
+        bug=True,
+    )

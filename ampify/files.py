@@ -60,8 +60,7 @@ def entries(directory: str) -> list[Entry]:
     try:
         with os.scandir(directory) as found:
             listed = [
-                Entry(entry.name, entry.is_file(follow_symlinks=False), entry.is_dir(follow_symlinks=False))
-                for entry in found
+                Entry(entry.name, entry.is_file(follow_symlinks=False), entry.is_dir(follow_symlinks=False)) for entry in found
             ]
     except OSError as error:
         raise FileError(UNREADABLE, f"cannot list the directory: {_reason(error)}") from error

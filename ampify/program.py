@@ -26,8 +26,9 @@ class Event(NamedTuple):
 
     `targets` are optimizer keys (the text of the expression, `self.optimizer`); for BACKWARD and UNIT they are empty, as any
     gradient may be touched. `call` counts the calls of the same method name within the statement, for the renderer.
-    `done` says that the event goes through the scaler already. `loss` holds the names that a backward's loss is made of, `tensors`
-    is set where it is an argument: `torch.autograd.backward(loss)`. A `soft` READ is only possible: an unknown call gets the model.
+    `done` says that the event goes through the scaler already. `loss` holds the names that a backward's loss is made of;
+    `tensors` is set where it is an argument: `torch.autograd.backward(loss)`. A `soft` READ is only possible: an unknown call
+    gets the model.
     """
 
     kind: Kind
@@ -61,9 +62,9 @@ class Barrier(Enum):
 
 
 class Stmt(NamedTuple):
-    """One statement; `index` counts all statements of the file in source order, `end` is one past its last inner statement."""
+    """One statement; `number` counts all statements of the file in source order, `end` is one past its last inner statement."""
 
-    index: int
+    number: int
     end: int
     kind: str  # simple, if, for, while, try, with, match, def, break, continue, return, raise
     line: int

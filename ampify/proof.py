@@ -38,7 +38,7 @@ def prove(original: bytes, output: bytes) -> None:
         raise ProofError(f"erasing the edits does not give the original back: {difference}")
 
 
-# ------------------------------------------------------------------------------------------------------------------ protocol
+# protocol --------------------------------------------------------------------------------------------
 
 
 def _protocol(program: Program) -> None:
@@ -49,17 +49,22 @@ def _protocol(program: Program) -> None:
             if any(e.kind is Kind.STEP and not e.done for e in stmt.events):
                 raise ProofError(f"line {stmt.line} of the output: an optimizer steps without the scaler")
             if stmt.autocast:
-                _region(scope, stmt.index, stmt.end)
+                _region(scope, stmt.number, stmt.end)
 
 
 def _region(scope: Scope, first: int, end: int) -> None:
     """No region may hold a backward, a step, a parameter update, a yield or another region."""
     for stmt in scope.statements():
-        if first < stmt.index < end and stmt.barrier in (Barrier.TRAIN, Barrier.WRITE, Barrier.SUSPEND, Barrier.REGION):
+        if first < stmt.number < end and stmt.barrier in (
+            Barrier.TRAIN,
+            Barrier.WRITE,
+            Barrier.SUSPEND,
+            Barrier.REGION,
+        ):
             raise ProofError(f"line {stmt.line} of the output: {stmt.barrier.value} inside an autocast region")
 
 
-# ------------------------------------------------------------------------------------------------------------------- erasure
+# erasure ---------------------------------------------------------------------------------------------
 
 
 def erase(tree: ast.Module) -> ast.Module:
@@ -80,7 +85,12 @@ class _Eraser(ast.NodeTransformer):
 
     def method(self, node: ast.AST) -> str:
         """The method of the scaler that a call is of, or an empty string."""
-        if self.scaler and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and dotted(node.func.value) == self.scaler:
+        if (
+            self.scaler
+            and isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and dotted(node.func.value) == self.scaler
+        ):
             return node.func.attr
         return ""
 
@@ -142,7 +152,7 @@ def _difference(a: ast.AST, b: ast.AST) -> str:
     return ""
 
 
-# ------------------------------------------------------------------------------------------------------------------ comments
+# comments --------------------------------------------------------------------------------------------
 
 
 def _same_comments(original: bytes, output: bytes) -> None:

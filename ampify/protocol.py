@@ -1,11 +1,11 @@
 """The scaler's state machine over all paths of a function: where gradients are scaled, unscaled, stepped, and the scale updated.
 
-The rules are those of torch.amp.GradScaler (the "Automatic Mixed Precision examples" note of PyTorch): gradients are unscaled once,
-before anyone looks at them; every step is followed by one update before the next unscaling; no gradient made under one scale is
+The rules are those of torch.amp.GradScaler (the "Automatic Mixed Precision examples" note of PyTorch): gradients are unscaled
+once, before anyone looks at them; every step is followed by one update before the next unscaling; no gradient made under one scale is
 used under another. Planning runs it with the events it is about to add, the proof on what was written.
 
-It is a dataflow over sets of states, not an enumeration of paths: a state is what is known of every optimizer's gradients, plus the
-outcomes of conditions that are tested more than once.
+It is a dataflow over sets of states, not an enumeration of paths: a state is what is known of every optimizer's gradients, plus
+the outcomes of conditions that are tested more than once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ampify.program import Block, Event, Kind, Scope, Stmt
@@ -53,8 +54,8 @@ NONE: Worlds = frozenset()
 class Overlay(NamedTuple):
     """Events that planning is about to insert before or after statements."""
 
-    before: Mapping[int, tuple[Event, ...]] = {}
-    after: Mapping[int, tuple[Event, ...]] = {}
+    before: Mapping[int, tuple[Event, ...]] = MappingProxyType({})
+    after: Mapping[int, tuple[Event, ...]] = MappingProxyType({})
 
 
 class Ends(NamedTuple):
@@ -118,14 +119,17 @@ class _Machine:
         self.names = {s.test: s.test_names for s in scope.statements() if s.test in self.tracked}
 
     def called_again(self, worlds: Worlds) -> Worlds:
-        """The worlds in which the next call of a function begins: nothing is known of conditions, and its own optimizers are new."""
+        """The worlds in which the next call of a function begins: no condition is known, and its own optimizers are new."""
         fresh = (CLEAN, READY)
         return frozenset(
-            (tuple(fresh if key in self.local else pair for key, pair in zip(self.keys, state, strict=True)), frozenset())
+            (
+                tuple(fresh if key in self.local else pair for key, pair in zip(self.keys, state, strict=True)),
+                frozenset(),
+            )
             for state, _ in worlds
         )
 
-    # --------------------------------------------------------------------------------------------------------- statements
+    # statements --------------------------------------------------------------------------------------
 
     def block(self, body: Block, worlds: Worlds) -> Ends:
         ends = Ends(worlds)
@@ -141,12 +145,12 @@ class _Machine:
             raise _TooMany
         # The scaler's own bookkeeping does not fail half-way; any other statement may raise before it has done anything.
         raised = NONE if stmt.events and all(e.kind in (Kind.UPDATE, Kind.UNSCALE) for e in stmt.events) else worlds
-        for event in self.overlay.before.get(stmt.index, ()):
+        for event in self.overlay.before.get(stmt.number, ()):
             worlds = self.apply(event, stmt, worlds)
             raised |= worlds
         ends = self.inside(stmt, worlds)
         falls = ends.falls
-        for event in self.overlay.after.get(stmt.index, ()):
+        for event in self.overlay.after.get(stmt.number, ()):
             falls = self.apply(event, stmt, falls)
         return ends._replace(falls=falls, raises=ends.raises | raised)
 
@@ -222,7 +226,11 @@ class _Machine:
         done = NONE if stmt.endless else self.forget(self.events(stmt, head), stmt.defs)
         after = self.block(stmt.blocks[1], done) if len(stmt.blocks) > 1 else Ends(done)
         return Ends(
-            after.falls | total.breaks, after.breaks, after.continues, total.returns | after.returns, total.raises | after.raises
+            after.falls | total.breaks,
+            after.breaks,
+            after.continues,
+            total.returns | after.returns,
+            total.raises | after.raises,
         )
 
     def attempt(self, stmt: Stmt, worlds: Worlds) -> Ends:
@@ -243,9 +251,9 @@ class _Machine:
     def note_pending(self, stmt: Stmt, worlds: Worlds) -> None:
         waiting = {key for state, _ in worlds for key, (_, stage) in zip(self.keys, state, strict=True) if stage != READY}
         if waiting:
-            self.pending[stmt.index] = self.pending.get(stmt.index, frozenset()) | waiting
+            self.pending[stmt.number] = self.pending.get(stmt.number, frozenset()) | waiting
 
-    # -------------------------------------------------------------------------------------------------------------- events
+    # events ------------------------------------------------------------------------------------------
 
     def apply(self, event: Event, stmt: Stmt, worlds: Worlds) -> Worlds:
         if event.kind in (Kind.SCHEDULE,):
@@ -310,4 +318,4 @@ class _Machine:
                 pair[0] = MIXED
 
     def violate(self, problem: Problem, stmt: Stmt, event: Event, key: str) -> None:
-        self.violations.add(Violation(problem, stmt.index, event.line or stmt.line, key))
+        self.violations.add(Violation(problem, stmt.number, event.line or stmt.line, key))

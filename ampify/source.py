@@ -33,13 +33,25 @@ def parse(source: bytes) -> ast.Module:
             return ast.parse(source)
     except SyntaxError as error:
         if "encod" in str(error) or "codec" in str(error) or "utf-8" in str(error):
-            raise SourceError(_error("AMP991", error.lineno or 1, 1, f"cannot be decoded: {error.msg}", "fix its encoding or its coding line")) from None
+            raise SourceError(
+                _error(
+                    "AMP991",
+                    error.lineno or 1,
+                    1,
+                    f"cannot be decoded: {error.msg}",
+                    "fix its encoding or its coding line",
+                )
+            ) from None
         where = _error("AMP992", error.lineno or 1, error.offset or 1, f"cannot be parsed: {error.msg}", "fix the syntax error")
         raise SourceError(where) from None
     except UnicodeDecodeError as error:
-        raise SourceError(_error("AMP991", 1, 1, f"cannot be decoded: {error.reason}", "fix its encoding or its coding line")) from None
+        raise SourceError(
+            _error("AMP991", 1, 1, f"cannot be decoded: {error.reason}", "fix its encoding or its coding line")
+        ) from None
     except (RecursionError, MemoryError):
-        raise SourceError(_error("AMP992", 1, 1, "cannot be parsed: it is nested too deeply", "flatten its deepest expression")) from None
+        raise SourceError(
+            _error("AMP992", 1, 1, "cannot be parsed: it is nested too deeply", "flatten its deepest expression")
+        ) from None
     except ValueError as error:
         raise SourceError(_error("AMP992", 1, 1, f"cannot be parsed: {error}", "fix the syntax error")) from None
 

@@ -63,4 +63,3 @@ def _prologue(tree: ast.Module, numbers: dict[ast.stmt, tuple[int, int]]) -> int
     if tree.body and isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Constant):
         return numbers[tree.body[0]][0] if isinstance(tree.body[0].value.value, str) else -1
     return -1
-

@@ -88,7 +88,7 @@ class Builder:
         last = self.roles.callee(call.func).rpartition(".")[2]
         return last == "*" or last[:1].isupper()
 
-    # -------------------------------------------------------------------------------------------------------- whose gradients
+    # whose gradients ---------------------------------------------------------------------------------
 
     def _event(self, raw: Raw) -> Event:
         if raw.key:
@@ -133,7 +133,7 @@ class Builder:
             if o.roots and all(any(own == r or own.startswith((r + ".", r + "[")) for r in roots) for own in o.roots)
         )
 
-    # -------------------------------------------------------------------------------------------------------------- statements
+    # statements --------------------------------------------------------------------------------------
 
     def _block(self, body: list[ast.stmt]) -> tuple[Stmt, ...]:
         built = []
@@ -183,7 +183,9 @@ class Builder:
             built = built._replace(endless=isinstance(stmt.test, ast.Constant) and bool(stmt.test.value))
         elif isinstance(stmt, ast.With | ast.AsyncWith):
             contexts = [i.context_expr for i in stmt.items]
-            ours = any(isinstance(c, ast.Call) and self.sites.autocast and dotted(c.func) == self.sites.autocast for c in contexts)
+            ours = any(
+                isinstance(c, ast.Call) and self.sites.autocast and dotted(c.func) == self.sites.autocast for c in contexts
+            )
             built = built._replace(
                 autocast=ours,
                 no_grad=any(self._is_no_grad(c) for c in contexts),

@@ -11,17 +11,23 @@ from ampify.program import Refusal
 
 BCE = frozenset({"torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy"})
 HOOKS = frozenset(
-    {"register_hook", "register_post_accumulate_grad_hook", "register_full_backward_hook", "register_backward_hook", "retain_grad",
-     "register_full_backward_pre_hook", "register_multi_grad_hook", "register_comm_hook"}
-)  # fmt: skip
+    "register_hook register_post_accumulate_grad_hook register_full_backward_hook register_backward_hook retain_grad "
+    "register_full_backward_pre_hook register_multi_grad_hook register_comm_hook".split()
+)
 FSDP1 = frozenset(
-    {"torch.distributed.fsdp.FullyShardedDataParallel", "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel"}
+    {
+        "torch.distributed.fsdp.FullyShardedDataParallel",
+        "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel",
+    }
 )
 HALF = frozenset({"torch.half", "torch.float16", "torch.bfloat16"})
-LINEAR = frozenset(  # of the incoming gradient: g -> f(g) with f(c g) = c f(g) for c > 0
-    "mm matmul bmm mul div neg sum mean view reshape t transpose permute contiguous clone expand expand_as unsqueeze squeeze flatten "
-    "to float double half type_as masked_fill where zeros_like ones_like empty_like size dim detach new_zeros index_select gather "
-    "cuda cpu chunk split narrow repeat cumsum flip outer einsum conv2d conv_transpose2d new_empty numel".split()
+LINEAR = frozenset(
+    (
+        "mm matmul bmm mul div neg sum mean view reshape t transpose permute contiguous clone expand expand_as unsqueeze "
+        "squeeze flatten to float double half type_as masked_fill where zeros_like ones_like empty_like size dim detach "
+        "new_zeros index_select gather cuda cpu chunk split narrow repeat cumsum flip outer einsum conv2d "
+        "conv_transpose2d new_empty numel"
+    ).split()
 )
 
 
@@ -78,6 +84,8 @@ def _nonlinear(info: ClassInfo) -> Iterator[Refusal]:
             if isinstance(node, ast.Assign) and uses_of(node.value) & tainted:
                 tainted |= {t for target in node.targets for t in uses_of(target)}
     for node in ast.walk(method.node):
+        if not isinstance(node, ast.expr):
+            continue
         bad = False
         if isinstance(node, ast.Compare):
             identity = all(isinstance(op, ast.Is | ast.IsNot) for op in node.ops)

@@ -39,7 +39,9 @@ WRAPPERS = frozenset(
 OPTIMIZER_CLASS = re.compile(
     r"(Adam|SGD|RMSprop|Adagrad|Adadelta|Lamb|LAMB|LARS|Lion|Adan|Muon|Ranger|Adafactor|Shampoo|KFAC|Sophia|Adabelief|AdaBelief)\w*$"
 )
-OPTIMIZER_NAME = re.compile(r"(^|_)(opt|optim|optimizer|optimiser|solver|optimizers|trainer)(_?[A-Za-z0-9]{0,3}$|_)|optim|opt$", re.I)
+OPTIMIZER_NAME = re.compile(
+    r"(^|_)(opt|optim|optimizer|optimiser|solver|optimizers|trainer)(_?[A-Za-z0-9]{0,3}$|_)|optim|opt$", re.I
+)
 SCHEDULER_NAME = re.compile(r"sched|warmup|annealer", re.I)
 SCHEDULER_CLASS = re.compile(r"(Scheduler|LR|LROnPlateau|WarmRestarts)$")
 LOSS_CLASS = re.compile(r"(Loss|Criterion)$")
@@ -277,7 +279,9 @@ class Roles:
         if name.startswith("torch.optim."):
             return Role.OPTIMIZER
         if name.startswith("torch.nn.") and last != "Parameter":
-            if name.startswith(("torch.nn.functional.", "torch.nn.utils.", "torch.nn.init.")) or not (last[0].isupper() or last == "*"):
+            if name.startswith(("torch.nn.functional.", "torch.nn.utils.", "torch.nn.init.")) or not (
+                last[0].isupper() or last == "*"
+            ):
                 return Role.OTHER
             return Role.LOSS if last.endswith("Loss") else Role.MODEL
         if name.startswith(("torchvision.models.", "timm.create_model", "torch.hub.load")) or last == "from_pretrained":
@@ -318,7 +322,11 @@ class Roles:
 
     def is_function(self, info: ClassInfo) -> bool:
         """Whether a class is a torch.autograd.Function."""
-        return any(b in ("torch.autograd.Function", "torch.autograd.function.Function") for m in self.frames.family(info) for b in m.bases)
+        return any(
+            b in ("torch.autograd.Function", "torch.autograd.function.Function")
+            for m in self.frames.family(info)
+            for b in m.bases
+        )
 
     def _of_foreign_class(self, last: str, call: ast.Call, frame: Frame) -> Role:
         arguments = _arguments(call)
@@ -332,7 +340,7 @@ class Roles:
             return Role.LOSS
         return Role.UNKNOWN
 
-    # ------------------------------------------------------------------------------------------------- whose parameters
+    # whose parameters --------------------------------------------------------------------------------
 
     def roots(self, node: ast.AST, frame: Frame, depth: int = 0) -> frozenset[str]:
         """The texts of the models or tensors whose parameters an expression holds; `@key` for those of an optimizer's groups."""
@@ -386,7 +394,10 @@ class Roles:
         if isinstance(func, ast.Attribute) and func.attr in (*FLUENT, "children", "modules"):
             return self._inner(func.value)
         last = self.callee(func).rpartition(".")[2]
-        if last in ("DataParallel", "DistributedDataParallel", "DDP", "compile", "convert_sync_batchnorm", "list", "tuple") and value.args:
+        if (
+            last in ("DataParallel", "DistributedDataParallel", "DDP", "compile", "convert_sync_batchnorm", "list", "tuple")
+            and value.args
+        ):
             return self._inner(value.args[0])
         return []
 

@@ -12,29 +12,40 @@ from ampify.analysis.roles import Role, Roles
 from ampify.program import Barrier, Compute, Kind, Refusal
 
 MATMULS = frozenset(
-    "matmul mm bmm mv dot addmm addbmm baddbmm addmv einsum chain_matmul conv1d conv2d conv3d conv_transpose1d "
-    "conv_transpose2d conv_transpose3d linear bilinear scaled_dot_product_attention multi_head_attention_forward".split()
+    (
+        "matmul mm bmm mv dot addmm addbmm baddbmm addmv einsum chain_matmul conv1d conv2d conv3d conv_transpose1d "
+        "conv_transpose2d conv_transpose3d linear bilinear scaled_dot_product_attention multi_head_attention_forward"
+    ).split()
 )
 PREPARATION = frozenset({"one_hot", "pad", "normalize", "interpolate"})  # functionals that often only prepare data
-PASSIVE = frozenset(  # methods of a model that compute nothing
-    "parameters named_parameters buffers named_buffers modules named_modules children named_children train eval to cuda cpu half "
-    "float double bfloat16 state_dict load_state_dict zero_grad requires_grad_ apply register_buffer register_parameter "
-    "add_module share_memory get_parameter configure_optimizers size dim view items keys values append __len__ extra_repr "
-    "register_forward_hook register_backward_hook register_full_backward_hook save save_pretrained load init_weights "
-    "reset_parameters init_hidden type register_comm_hook no_sync join summary".split()
+PASSIVE = frozenset(
+    (
+        "parameters named_parameters buffers named_buffers modules named_modules children named_children train eval to "
+        "cuda cpu half float double bfloat16 state_dict load_state_dict zero_grad requires_grad_ apply register_buffer "
+        "register_parameter add_module share_memory get_parameter configure_optimizers size dim view items keys values "
+        "append __len__ extra_repr register_forward_hook register_backward_hook register_full_backward_hook save "
+        "save_pretrained load init_weights reset_parameters init_hidden type register_comm_hook no_sync join summary"
+    ).split()
 )
 WRITERS = frozenset({"load_state_dict", "update_parameters", "update_moving_average", "update_average", "vector_to_parameters"})
-HARMLESS = frozenset(  # builtins and library calls that take a model or an optimizer and leave its gradients alone
-    "print len isinstance str repr list tuple set dict sum id type iter enumerate zip map filter any all sorted hasattr getattr next "
-    "range min max reversed callable vars super".split()
+HARMLESS = frozenset(
+    (
+        "print len isinstance str repr list tuple set dict sum id type iter enumerate zip map filter any all sorted "
+        "hasattr getattr next range min max reversed callable vars super"
+    ).split()
 )
 STANDARD = frozenset("itertools functools copy math os sys json logging random time operator collections numpy".split())
-NOT_OPTIMIZERS = frozenset({"env", "envs", "prof", "profiler", "pbar", "bar", "timer", "logger", "world", "sim", "simulator", "game", "viz"})
+NOT_OPTIMIZERS = frozenset(
+    {"env", "envs", "prof", "profiler", "pbar", "bar", "timer", "logger", "world", "sim", "simulator", "game", "viz"}
+)
 MUTATORS = frozenset({"append", "extend", "insert", "add", "update", "setdefault", "appendleft", "push"})
-TENSOR_METHODS = frozenset(  # methods of a value that compute nothing a region is for
-    "item detach numpy tolist view reshape size dim mean sum std var min max argmax type float double long int bool cpu cuda to "
-    "squeeze unsqueeze permute transpose t contiguous clone format split strip join get pop keys values items index count copy "
-    "backward requires_grad_ data_ptr expand repeat flatten eq ne gt lt ge le abs pow sqrt exp log round clamp log_prob sample entropy".split()
+TENSOR_METHODS = frozenset(
+    (
+        "item detach numpy tolist view reshape size dim mean sum std var min max argmax type float double long int bool "
+        "cpu cuda to squeeze unsqueeze permute transpose t contiguous clone format split strip join get pop keys values "
+        "items index count copy backward requires_grad_ data_ptr expand repeat flatten eq ne gt lt ge le abs pow sqrt exp "
+        "log round clamp log_prob sample entropy"
+    ).split()
 )
 CLEARING = frozenset({"zero_", "detach_", "zero_grad"})
 
@@ -75,7 +86,15 @@ class Summary(NamedTuple):
     zeros: frozenset[tuple[str, frozenset[str]]] = frozenset()  # what it clears on every path: (optimizer, models)
 
     def join(self, other: Summary) -> Summary:
-        return Summary(*(a | b for a, b in zip(self, other, strict=True)))
+        return Summary(
+            self.backward or other.backward,
+            self.step or other.step,
+            self.read or other.read,
+            self.write or other.write,
+            self.forward or other.forward,
+            self.suspend or other.suspend,
+            self.zeros | other.zeros,
+        )
 
 
 class Sites:
@@ -88,7 +107,7 @@ class Sites:
         self.summaries: dict[Frame, Summary] = {}
         self._summarize()
 
-    # ---------------------------------------------------------------------------------------------- functions of this file
+    # functions of this file --------------------------------------------------------------------------
 
     def _summarize(self) -> None:
         """The least fixed point of what each function does, over the calls between functions of this file."""
@@ -135,7 +154,7 @@ class Sites:
         local = set(frame.bindings)
         return frozenset((key, roots) for key, roots in zeros if key not in local and not roots & local)
 
-    # ------------------------------------------------------------------------------------------------------ one statement
+    # one statement -----------------------------------------------------------------------------------
 
     def read(self, stmt: ast.stmt, frame: Frame) -> Facts:
         """The facts of a statement's own expressions: of a compound statement only its header."""
@@ -163,7 +182,7 @@ class Sites:
             elif isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
                 compute = Compute.MATMUL if compute.value < Compute.MATMUL.value else compute
         if isinstance(stmt, ast.Assign | ast.AugAssign | ast.AnnAssign):
-            targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]
+            targets: list[ast.expr] = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]
             if any(self._is_data(t) for t in targets):
                 barrier = barrier or Barrier.WRITE
             self._created(stmt, targets, frame, events)
@@ -202,7 +221,12 @@ class Sites:
                 roots = self.roles.canonical(func.value, frame)
             events.append(Raw(Kind.READ, roots, "", *at))
             return Compute.NONE
-        if name in ("torch.autograd.grad", "torch.func.grad", "torch.autograd.functional.jacobian", "torch.autograd.functional.hessian"):
+        if name in (
+            "torch.autograd.grad",
+            "torch.func.grad",
+            "torch.autograd.functional.jacobian",
+            "torch.autograd.functional.hessian",
+        ):
             refusals.append(Refusal("AMP902", *at, ""))
             return Compute.NONE
         if name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in ast.walk(a)):
@@ -252,7 +276,9 @@ class Sites:
             return
         elif self._not_a_tensor(node, func, frame):
             if not any(self.summaries.get(t, Summary()).backward for t in self.roles.targets(node, frame)):
-                refusals.append(Refusal("AMP904", *at, f"`{dotted(func.value) or '...'}.backward(...)` is not a tensor's backward"))
+                refusals.append(
+                    Refusal("AMP904", *at, f"`{dotted(func.value) or '...'}.backward(...)` is not a tensor's backward")
+                )
             return
         if any(k.arg == "create_graph" and not _is_false(k.value) for k in node.keywords):
             refusals.append(Refusal("AMP902", *at, ""))
@@ -260,13 +286,14 @@ class Sites:
         if not done and self._computes_inside(root, frame):
             refusals.append(Refusal("AMP914", *at, ""))
         loss = tuple(sorted(uses_of(root)))
-        tensors = name == "torch.autograd.backward"
-        events.append(Raw(Kind.BACKWARD, frozenset(), "", *at, ordinals[node], done, loss, tensors))
+        events.append(Raw(Kind.BACKWARD, frozenset(), "", *at, ordinals[node], done, loss, name == "torch.autograd.backward"))
 
     def _not_a_tensor(self, node: ast.Call, func: ast.Attribute, frame: Frame) -> bool:
         """Whether `X.backward(...)` is a method of something other than a tensor (an engine, an autograd.Function)."""
         receiver = dotted(func.value)
-        if receiver in ("self", "super", "cls", "ctx") or (isinstance(func.value, ast.Call) and dotted(func.value.func) == "super"):
+        if receiver in ("self", "super", "cls", "ctx") or (
+            isinstance(func.value, ast.Call) and dotted(func.value.func) == "super"
+        ):
             return True
         if self.roles.targets(node, frame):
             return True
@@ -281,13 +308,23 @@ class Sites:
                 return True
             if isinstance(node, ast.Call):
                 if isinstance(node.func, ast.Attribute) and node.func.attr in (
-                    "mean", "sum", "squeeze", "view", "reshape", "unsqueeze", "item", "values", "float",
+                    "mean",
+                    "sum",
+                    "squeeze",
+                    "view",
+                    "reshape",
+                    "unsqueeze",
+                    "item",
+                    "values",
+                    "float",
                 ):
                     if self.names.resolve(node.func).startswith("torch.") and node.func.attr in ("float", "item"):
                         return True
                     continue
                 if dotted(node.func) in ("sum", "list", "tuple", "len", "min", "max") or self.names.resolve(node.func) in (
-                    "torch.stack", "torch.cat", "torch.tensor",
+                    "torch.stack",
+                    "torch.cat",
+                    "torch.tensor",
                 ):
                     continue
                 return True
@@ -350,7 +387,8 @@ class Sites:
 
     def _is_lbfgs(self, key: str, frame: Frame) -> bool:
         return any(
-            isinstance(value, ast.Call) and self.roles.callee(value.func).endswith(".LBFGS") for value, _ in self.roles.sources(key, frame)
+            isinstance(value, ast.Call) and self.roles.callee(value.func).endswith(".LBFGS")
+            for value, _ in self.roles.sources(key, frame)
         )
 
     def _zero(self, node: ast.Call, func: ast.Attribute, frame: Frame, events: list[Raw]) -> None:
@@ -464,7 +502,11 @@ class Sites:
             values.append(node.func.value)
         for value in values:
             value = value.value if isinstance(value, ast.Starred) else value
-            if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in ("parameters", "named_parameters"):
+            if (
+                isinstance(value, ast.Call)
+                and isinstance(value.func, ast.Attribute)
+                and value.func.attr in ("parameters", "named_parameters")
+            ):
                 found |= self.roles.roots(value, frame)
             elif dotted(value):
                 role = self.roles.of(value, frame)
@@ -474,7 +516,7 @@ class Sites:
                     found.add("@" + dotted(value))
         return frozenset(found)
 
-    # ---------------------------------------------------------------------------------------------- gradients, parameters
+    # gradients, parameters ---------------------------------------------------------------------------
 
     def _gradient(self, node: ast.Attribute, frame: Frame, parents: dict[ast.AST, ast.AST], events: list[Raw]) -> None:
         """Notes that `.grad` is looked at or changed, unless it is only cleared or compared with None."""
@@ -487,7 +529,9 @@ class Sites:
             return
         if isinstance(node.ctx, ast.Store) and isinstance(parent, ast.Assign) and _is_none(parent.value):
             return
-        if isinstance(parent, ast.If | ast.While | ast.BoolOp) or (isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not)):
+        if isinstance(parent, ast.If | ast.While | ast.BoolOp) or (
+            isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not)
+        ):
             return
         while isinstance(parent, ast.Attribute):
             if parent.attr in CLEARING:
@@ -582,11 +626,15 @@ class Sites:
         if not isinstance(value, ast.Call):
             return
         for target in targets:
-            if dotted(target) and self.roles.callee(value.func).startswith("torch.optim.") and self.roles.of(target, frame) is Role.OPTIMIZER:
+            if (
+                dotted(target)
+                and self.roles.callee(value.func).startswith("torch.optim.")
+                and self.roles.of(target, frame) is Role.OPTIMIZER
+            ):
                 events.append(Raw(Kind.CREATE, frozenset(), dotted(target), stmt.lineno, stmt.col_offset))
 
 
-# ------------------------------------------------------------------------------------------------------------------ helpers
+# helpers ---------------------------------------------------------------------------------------------
 
 
 def own_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -621,7 +669,7 @@ def header(stmt: ast.stmt) -> list[ast.AST]:
         return []
     if isinstance(stmt, ast.Assign):
         return [stmt.value, *stmt.targets]
-    return [c for c in ast.iter_child_nodes(stmt)]
+    return list(ast.iter_child_nodes(stmt))
 
 
 def _ordered(stmt: ast.stmt, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.AST]:

@@ -1,8 +1,11 @@
 """Edits: what a plan asks the renderer to do, each anchored to a statement by its index in source order."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ampify.program import Refusal
+
 
 class Wrap(NamedTuple):
     """`with autocast():` round the statements from `first` to `last` of one block."""
@@ -46,5 +49,5 @@ class Plan(NamedTuple):
 
     edits: tuple[Edit, ...] = ()
     imports: Import | None = None
-    names: dict[str, str] = {}  # local names of the runtime's: {"autocast": ..., "scaler": ...}
+    names: Mapping[str, str] = MappingProxyType({})  # local names of the runtime's: {"autocast": ..., "scaler": ...}
     refusals: tuple[Refusal, ...] = ()

@@ -27,7 +27,7 @@ class Places:
 
     def _note(self, block: Block, parent: Stmt | None) -> None:
         for position, stmt in enumerate(block):
-            self._place[stmt.index] = Place(block, position, parent)
+            self._place[stmt.number] = Place(block, position, parent)
             for inner in stmt.blocks:
                 self._note(inner, stmt)
 
@@ -41,7 +41,7 @@ class Places:
             yield place
             if place.parent is None:
                 return
-            place = self._place[place.parent.index]
+            place = self._place[place.parent.number]
 
     def inward(self, index: int) -> list[Place]:
         return list(self.outward(index))[::-1]
@@ -57,7 +57,7 @@ class Places:
         """The place, in the innermost block that holds all the statements, of the one that holds the last of them."""
         chains = [self.inward(i) for i in indices]
         depth = 0
-        while all(len(c) > depth + 1 for c in chains) and len({c[depth].stmt.index for c in chains}) == 1:
+        while all(len(c) > depth + 1 for c in chains) and len({c[depth].stmt.number for c in chains}) == 1:
             arms = {id(c[depth + 1].block) for c in chains}
             if len(arms) > 1:
                 break  # in different arms of one statement: their common place is the statement

@@ -26,13 +26,13 @@ def plan_regions(scope: Scope, places: Places) -> tuple[list[Wrap], list[Refusal
                 if not found:
                     refusals.append(Refusal("AMP904", event.line, event.column, "its loss is computed in another function"))
                 marks |= found
-    suspended = [s for s in scope.statements() if s.index in marks and s.barrier is Barrier.SUSPEND]
+    suspended = [s for s in scope.statements() if s.number in marks and s.barrier is Barrier.SUSPEND]
     refusals.extend(Refusal("AMP919", s.line, s.column, "") for s in suspended)
-    blocked = [s for s in scope.statements() if s.index in marks and s.kind != "simple" and _is_barrier(s)]
+    blocked = [s for s in scope.statements() if s.number in marks and s.kind != "simple" and _is_barrier(s)]
     refusals.extend(Refusal("AMP914", s.line, s.column, "") for s in blocked)
     for stmt in scope.statements():
         given = next((e for e in stmt.events if e.kind is Kind.READ), None)
-        if stmt.index in marks and given is not None:
+        if stmt.number in marks and given is not None:
             what = f"the call that computes the loss may look at the gradients of `{', '.join(given.targets)}` or step it"
             refusals.append(Refusal("AMP904", given.line, given.column, what))
     wraps: list[Wrap] = []
@@ -47,7 +47,7 @@ def plan_evaluation(scope: Scope) -> list[Wrap]:
     return wraps
 
 
-# ---------------------------------------------------------------------------------------------------------------------- slicing
+# slicing ---------------------------------------------------------------------------------------------
 
 
 def _slice(backward: Stmt, wanted: set[str], places: Places) -> set[int]:
@@ -56,7 +56,7 @@ def _slice(backward: Stmt, wanted: set[str], places: Places) -> set[int]:
     hidden: set[int] = set()  # under no_grad: another region's business
     innermost: set[int] = set()
     level = 0
-    for place in places.outward(backward.index):
+    for place in places.outward(backward.number):
         for stmt in reversed(place.block[: place.position]):
             _collect(stmt, wanted, found, hidden, kill=True)
         if level == 0:
@@ -89,9 +89,9 @@ def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[i
                 for inner in reversed(block):
                     _collect(inner, wanted, found, hidden, kill=False, no_grad=no_grad or stmt.no_grad)
     if stmt.defs & wanted:
-        found[stmt.index] = stmt
+        found[stmt.number] = stmt
         if no_grad or stmt.no_grad:
-            hidden.add(stmt.index)
+            hidden.add(stmt.number)
         if kill and stmt.rebinds:
             wanted -= stmt.defs
         wanted |= stmt.uses
@@ -99,7 +99,7 @@ def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[i
 
 def _around(loop: Stmt | None, stmt: Stmt) -> bool:
     """Whether a loop is none at all, or holds a statement."""
-    return loop is None or loop.index < stmt.index < loop.end
+    return loop is None or loop.number < stmt.number < loop.end
 
 
 def _tainted(statements: dict[int, Stmt], seeds: set[int], inner: set[int]) -> set[int]:
@@ -119,7 +119,7 @@ def _tainted(statements: dict[int, Stmt], seeds: set[int], inner: set[int]) -> s
     return marks
 
 
-# ---------------------------------------------------------------------------------------------------------------------- placing
+# placing ---------------------------------------------------------------------------------------------
 
 
 def _is_barrier(stmt: Stmt) -> bool:
@@ -133,7 +133,7 @@ def _is_barrier(stmt: Stmt) -> bool:
 
 
 def _holds(stmt: Stmt, marks: set[int]) -> bool:
-    return any(i in marks for i in range(stmt.index, stmt.end))
+    return any(i in marks for i in range(stmt.number, stmt.end))
 
 
 def _place_training(block: Block, marks: set[int], wraps: list[Wrap]) -> None:
@@ -142,7 +142,7 @@ def _place_training(block: Block, marks: set[int], wraps: list[Wrap]) -> None:
     def close() -> None:
         marked = [i for i, s in enumerate(run) if _holds(s, marks)]
         if marked:
-            wraps.append(Wrap(run[marked[0]].index, run[marked[-1]].index, "AMP101"))
+            wraps.append(Wrap(run[marked[0]].number, run[marked[-1]].number, "AMP101"))
         run.clear()
 
     for stmt in block:
@@ -164,7 +164,7 @@ def _place_evaluation(block: Block, no_grad: bool, wraps: list[Wrap]) -> None:
     def close() -> None:
         nonlocal first, last, names
         if first >= 0:
-            wraps.append(Wrap(block[first].index, block[last].index, "AMP108"))
+            wraps.append(Wrap(block[first].number, block[last].number, "AMP108"))
         first = last = -1
         names = frozenset()
 
@@ -190,5 +190,5 @@ def _place_evaluation(block: Block, no_grad: bool, wraps: list[Wrap]) -> None:
 
 def uncovered(scope: Scope, wraps: Iterable[Wrap]) -> list[Wrap]:
     """The regions that are not inside a region of the runtime's already."""
-    inside = [(s.index, s.end) for s in scope.statements() if s.autocast]
+    inside = [(s.number, s.end) for s in scope.statements() if s.autocast]
     return [w for w in wraps if not any(a < w.first < b for a, b in inside)]

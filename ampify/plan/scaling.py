@@ -47,19 +47,19 @@ def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
                 continue
             if event.kind is Kind.BACKWARD:
                 form = "scale_tensors" if event.tensors else "scale"
-                edits.append(Rewrite(stmt.index, "backward", event.call, form, "AMP102"))
+                edits.append(Rewrite(stmt.number, "backward", event.call, form, "AMP102"))
             elif event.kind is Kind.STEP:
-                edits.append(Rewrite(stmt.index, "step", event.call, "step", "AMP104"))
-        for after, events in ((False, overlay.before.get(stmt.index, ())), (True, overlay.after.get(stmt.index, ()))):
+                edits.append(Rewrite(stmt.number, "step", event.call, "step", "AMP104"))
+        for after, events in ((False, overlay.before.get(stmt.number, ())), (True, overlay.after.get(stmt.number, ()))):
             for event in events:
                 if event.kind is Kind.UPDATE:
-                    edits.append(Insert(stmt.index, after, "{scaler}.update()", "AMP105"))
+                    edits.append(Insert(stmt.number, after, "{scaler}.update()", "AMP105"))
                 else:
-                    edits.extend(Insert(stmt.index, after, f"{{scaler}}.unscale_({key})", "AMP103") for key in event.targets)
+                    edits.extend(Insert(stmt.number, after, f"{{scaler}}.unscale_({key})", "AMP103") for key in event.targets)
     return edits
 
 
-# ------------------------------------------------------------------------------------------------------------------- update()
+# update() --------------------------------------------------------------------------------------------
 
 
 def _updates(scope: Scope, places: Places) -> Iterator[Overlay]:
@@ -70,8 +70,8 @@ def _updates(scope: Scope, places: Places) -> Iterator[Overlay]:
         return
     groups: dict[int, list[Stmt]] = {}
     for stmt, _ in steps:
-        loop = places.loop(stmt.index)
-        groups.setdefault(loop.index if loop is not None else -1, []).append(stmt)
+        loop = places.loop(stmt.number)
+        groups.setdefault(loop.number if loop is not None else -1, []).append(stmt)
     options = [_placements(scope, places, group) for group in groups.values()]
     seen = set()
     for choice in itertools.product(*options):
@@ -83,18 +83,18 @@ def _updates(scope: Scope, places: Places) -> Iterator[Overlay]:
 
 def _placements(scope: Scope, places: Places, group: list[Stmt]) -> list[tuple[int, ...]]:
     """The sets of statements after which `update()` may stand for the steps of one loop body."""
-    whole = _outwards(places, places.common([s.index for s in group]))
-    phases = [tuple(places.common([s.index for s in phase]).stmt.index for phase in _phases(scope, group))]
+    whole = _outwards(places, places.common([s.number for s in group]))
+    phases = [tuple(places.common([s.number for s in phase]).stmt.number for phase in _phases(scope, group))]
     return [(index,) for index in whole[:1]] + phases + [(index,) for index in whole[1:]]
 
 
 def _outwards(places: Places, place: Place) -> list[int]:
     """A place and the statements round it, up to the body of the loop."""
-    found = []
-    for outer in places.outward(place.stmt.index):
+    found: list[int] = []
+    for outer in places.outward(place.stmt.number):
         if outer.stmt.kind in ("for", "while") and found:
             break
-        found.append(outer.stmt.index)
+        found.append(outer.stmt.number)
         if outer.parent is not None and outer.parent.kind in ("for", "while"):
             break
     return found
@@ -102,13 +102,13 @@ def _outwards(places: Places, place: Place) -> list[int]:
 
 def _phases(scope: Scope, group: list[Stmt]) -> list[list[Stmt]]:
     """The steps of a group, apart where a backward stands between them."""
-    members = {s.index for s in group}
+    members = {s.number for s in group}
     phases: list[list[Stmt]] = []
     fresh = True
     for stmt in scope.statements():
         if any(e.kind is Kind.BACKWARD for e in stmt.events):
             fresh = True
-        if stmt.index in members:
+        if stmt.number in members:
             if fresh or not phases:
                 phases.append([])
                 fresh = False
@@ -116,7 +116,7 @@ def _phases(scope: Scope, group: list[Stmt]) -> list[list[Stmt]]:
     return phases
 
 
-# ------------------------------------------------------------------------------------------------------------------ unscale_()
+# unscale_() ------------------------------------------------------------------------------------------
 
 
 def _complete(scope: Scope, places: Places, overlay: Overlay) -> tuple[Overlay, Check]:
@@ -147,7 +147,7 @@ def _unscale(scope: Scope, places: Places, overlay: Overlay, result: Check, read
         inside = list(place.stmt.all_events())
         if any(e.kind is Kind.BACKWARD or (e.kind is Kind.STEP and read.target in e.targets) for e in inside):
             continue
-        tried = _add(overlay, place.stmt.index, Event(Kind.UNSCALE, (read.target,)), after=False)
+        tried = _add(overlay, place.stmt.number, Event(Kind.UNSCALE, (read.target,)), after=False)
         outcome = check(scope, tried)
         if read in outcome.violations:
             continue
@@ -167,7 +167,7 @@ def _add(overlay: Overlay, index: int, event: Event, after: bool) -> Overlay:
     return overlay._replace(after=side) if after else overlay._replace(before=side)
 
 
-# -------------------------------------------------------------------------------------------------------------------- refusing
+# refusing --------------------------------------------------------------------------------------------
 
 
 def _refusals(scope: Scope, result: Check) -> list[Refusal]:

@@ -1,9 +1,10 @@
-"""emit(source, plan) -> bytes: counts statements as `ast` does while walking libcst's tree, and rebuilds only the spines to edits."""
+"""emit(source, plan) -> bytes: walks libcst's tree counting statements as `ast` does, and rebuilds only the spines to edits."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 
 import libcst as cst
 
@@ -62,26 +63,18 @@ def _rows_through(rows: Sequence[cst.CSTNode], index: int) -> int:
 
 
 def _blocks(node: cst.CSTNode) -> list[tuple[str, cst.CSTNode]]:
-    """The parts of a compound statement that hold statements, in source order: (field, node)."""
-    if isinstance(node, cst.If):
-        parts: list[tuple[str, cst.CSTNode]] = [("body", node.body)]
-        if node.orelse is not None:
-            parts.append(("orelse", node.orelse if isinstance(node.orelse, cst.If) else node.orelse.body))
-        return parts
-    if isinstance(node, cst.For | cst.While):
-        return [("body", node.body)] + ([("orelse", node.orelse.body)] if node.orelse is not None else [])
-    if isinstance(node, cst.Try | cst.TryStar):
-        parts = [("body", node.body), *((f"handlers[{i}]", h.body) for i, h in enumerate(node.handlers))]
-        if node.orelse is not None:
-            parts.append(("orelse", node.orelse.body))
-        if node.finalbody is not None:
-            parts.append(("finalbody", node.finalbody.body))
-        return parts
+    """The parts of a compound statement that hold statements, in source order: (field, node); an `elif` is a statement itself."""
+    parts: list[tuple[str, cst.CSTNode]] = []
     if isinstance(node, cst.Match):
         return [(f"cases[{i}]", case.body) for i, case in enumerate(node.cases)]
-    if isinstance(node, cst.With | cst.FunctionDef | cst.ClassDef):
-        return [("body", node.body)]
-    raise RenderError(f"unexpected {type(node).__name__}")
+    parts.append(("body", cst.ensure_type(getattr(node, "body", None), cst.BaseSuite)))
+    if isinstance(node, cst.Try | cst.TryStar):
+        parts.extend((f"handlers[{i}]", handler.body) for i, handler in enumerate(node.handlers))
+    for field in ("orelse", "finalbody"):
+        tail = getattr(node, field, None)
+        if tail is not None:
+            parts.append((field, tail if isinstance(tail, cst.If) else tail.body))
+    return parts
 
 
 class _Emitter:
@@ -103,7 +96,7 @@ class _Emitter:
         at = bisect_left(self.anchors, first)
         return at < len(self.anchors) and self.anchors[at] < end
 
-    # -------------------------------------------------------------------------------------------------------------- blocks
+    # blocks ------------------------------------------------------------------------------------------
 
     def body(self, rows: Sequence[cst.CSTNode], first: int) -> list[Row]:
         """The rows of a block whose first statement has index `first`, with the edits made."""
@@ -149,7 +142,7 @@ class _Emitter:
         leading = rows[0].leading_lines
         return nodes.region(self.names["autocast"], [rows[0].with_changes(leading_lines=[]), *rows[1:]], leading)
 
-    # ---------------------------------------------------------------------------------------------------------------- rows
+    # rows --------------------------------------------------------------------------------------------
 
     def pieces(self, row: cst.CSTNode, index: int) -> list[tuple[int, int, Row]]:
         """A row with the edits inside it made, as (first statement, number of statements, row); split where a region begins or
@@ -168,7 +161,7 @@ class _Emitter:
                 cuts.append(i)
         cuts.append(len(smalls))
         pieces: list[tuple[int, int, Row]] = []
-        for a, b in zip(cuts, cuts[1:], strict=False):
+        for a, b in pairwise(cuts):
             part = self.joined(smalls[a:b], index + a)
             piece = row.with_changes(
                 body=part,
@@ -209,7 +202,7 @@ class _Emitter:
             small = replaced
         return small
 
-    # ----------------------------------------------------------------------------------------------------------- compounds
+    # compounds ---------------------------------------------------------------------------------------
 
     def compound(self, node: cst.CSTNode, index: int) -> Row:
         """A compound statement with the edits in its blocks made."""

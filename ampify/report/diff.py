@@ -49,8 +49,7 @@ def _header(name: str) -> bytes:
     """A name as git writes it: quoted like a C string if it has unusual bytes, and closed by a tab if it has spaces."""
     data = os.fsencode(name)
     quoted = "".join(
-        "\\" + _ESCAPES[byte] if byte in _ESCAPES else chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}"
-        for byte in data
+        "\\" + _ESCAPES[byte] if byte in _ESCAPES else chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}" for byte in data
     )
     spelled = data if quoted == name else f'"{quoted}"'.encode("ascii")
     return spelled + (b"\t\n" if b" " in data else b"\n")

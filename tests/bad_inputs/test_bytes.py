@@ -44,8 +44,7 @@ UNTOUCHED = {
     "comment without newline": b"# torch backward step",
     "spaces at the end": b"x = 1\n    ",
     "one megabyte": b"x = 1\n" * 170_000,
-    "1,500 elifs": b"import torch\nif x == 0:\n    pass\n"
-    + b"".join(b"elif x == %d:\n    pass\n" % n for n in range(1500)),
+    "1,500 elifs": b"import torch\nif x == 0:\n    pass\n" + b"".join(b"elif x == %d:\n    pass\n" % n for n in range(1500)),
 }
 
 

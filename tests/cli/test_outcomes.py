@@ -121,9 +121,7 @@ def test_quiet_keeps_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_exception_is_one_line_to_report_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["raise.py"]) == 123
     first, *_ = capsys.readouterr().err.splitlines()
-    assert first.startswith(
-        "raise.py: AMP999 ampify itself failed; please report this: RuntimeError: unforeseen\\x1b[31m"
-    )
+    assert first.startswith("raise.py: AMP999 ampify itself failed; please report this: RuntimeError: unforeseen\\x1b[31m")
     assert Path("raise.py").read_text() == "raise\n"
 
 
@@ -171,9 +169,7 @@ def test_what_standard_input_gives(
     assert capfdbinary.readouterr().out == echoed
 
 
-def test_a_file_that_changes_meanwhile_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_changes_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def slow(source: bytes, options: Options) -> Result:
         if source == b"converted\n":
             Path("converted.py").write_text("edited meanwhile\n")

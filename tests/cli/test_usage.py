@@ -48,9 +48,7 @@ def test_help_shows_examples_and_every_exit_code(ampify: Ampify) -> None:
     assert {"0", "1", "2", "3", "123", "130"} <= set(codes)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["plain.py"], ["--check", "plain.py"], ["."], ["-"], ["--diff", "-"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["plain.py"], ["--check", "plain.py"], ["."], ["-"], ["--diff", "-"]])
 def test_start_up_imports_nothing_heavy(tmp_path: Path, plain_script: bytes, arguments: list[str]) -> None:
     (tmp_path / "plain.py").write_bytes(plain_script)
     program = (

@@ -228,9 +228,7 @@ def test_disk_full_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("name", "call", "moment"), MOMENTS)
-def test_interrupted_at_every_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int, moment: str
-) -> None:
+def test_interrupted_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int, moment: str) -> None:
     path = _script(tmp_path)
     snapshot = files.read(str(path))
     with monkeypatch.context() as patch:

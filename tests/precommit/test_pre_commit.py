@@ -66,9 +66,7 @@ def _pre_commit(repository: Path, store: Path, *arguments: str) -> subprocess.Co
     return subprocess.run(command, cwd=repository, env=env, capture_output=True, text=True, timeout=500, check=False)
 
 
-def test_the_hook_converts_and_a_refused_script_does_not_block(
-    repository: Path, store: Path, training_script: bytes
-) -> None:
+def test_the_hook_converts_and_a_refused_script_does_not_block(repository: Path, store: Path, training_script: bytes) -> None:
     first = _pre_commit(repository, store, "ampify")
     assert first.returncode == 1
     assert "files were modified by this hook" in first.stdout
