@@ -23,6 +23,7 @@ EDITS = {
     "AMP103": "unscales the gradients before they are looked at",
     "AMP104": "steps the optimizer through the scaler, which skips the step on overflow",
     "AMP105": "adjusts the scale once per optimization step",
+    "AMP106": "lets the schedule hold still while steps are skipped",
     "AMP107": "imports the runtime",
     "AMP108": "runs the evaluation forward under autocast",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
+import warnings
 
 from ampify.analysis.analyse import analyse
 from ampify.analysis.names import RUNTIME, Names, dotted
@@ -24,8 +25,10 @@ class ProofError(Exception):
 def prove(original: bytes, output: bytes) -> None:
     """Raises ProofError with the first promise that the output breaks."""
     try:
-        before, after = ast.parse(original), ast.parse(output)
-        compile(output, "<converted>", "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the user's code: not ours to print
+            before, after = ast.parse(original), ast.parse(output)
+            compile(output, "<converted>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError) as error:
         raise ProofError(f"the output does not compile: {error}") from None
     _same_comments(original, output)
@@ -124,7 +127,7 @@ class _Eraser(ast.NodeTransformer):
         method = self.method(node)
         if method == "scale" and len(node.args) == 1 and not node.keywords:
             return node.args[0]
-        if method == "step" and node.args:
+        if method in ("step", "step_scheduler") and node.args:
             return ast.Call(ast.Attribute(node.args[0], "step", ast.Load()), node.args[1:], node.keywords)
         return node
 

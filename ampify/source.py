@@ -9,6 +9,7 @@ import warnings
 from ampify.diagnostics import Diagnostic
 
 CANDIDATE = re.compile(rb"\bbackward\b")
+COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 LONE_CR = re.compile(rb"\r(?!\n)")
 
 
@@ -27,6 +28,7 @@ def parse(source: bytes) -> ast.Module:
     if b"\0" in source:
         line = source[: source.index(b"\0")].count(b"\n") + 1
         raise SourceError(_error("AMP991", line, 1, "contains a NUL byte", "remove it: Python does not read such a file"))
+    _decode(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about invalid escapes: not ours to print
@@ -54,6 +56,24 @@ def parse(source: bytes) -> ast.Module:
         ) from None
     except ValueError as error:
         raise SourceError(_error("AMP992", 1, 1, f"cannot be parsed: {error}", "fix the syntax error")) from None
+
+
+def _decode(source: bytes) -> None:
+    """Decodes the file as PEP 263 says: Python's parser does not look at all bytes of comments, later tools do."""
+    match = None
+    for line in source.split(b"\n", 2)[:2]:
+        match = match or COOKIE.match(line)
+        if not re.match(rb"[ \t\f]*(#|\r?$)", line):
+            break
+    encoding = match.group(1).decode("ascii") if match else "utf-8"
+    try:
+        source.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except UnicodeDecodeError as error:
+        line_number = source[: error.start].count(b"\n") + 1
+        remedy = "save it as UTF-8, or name its encoding in a coding line"
+        raise SourceError(_error("AMP991", line_number, 1, f"cannot be decoded as {encoding}", remedy)) from None
+    except LookupError:
+        raise SourceError(_error("AMP991", 1, 1, f"names an unknown encoding: {encoding}", "correct its coding line")) from None
 
 
 def is_candidate(source: bytes) -> bool:

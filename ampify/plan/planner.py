@@ -5,7 +5,7 @@ from __future__ import annotations
 from ampify.plan.edits import Edit, Import, Plan, Rewrite, Wrap
 from ampify.plan.places import Places
 from ampify.plan.regions import plan_evaluation, plan_regions, uncovered
-from ampify.plan.scaling import plan_scaling
+from ampify.plan.scaling import plan_scaling, plan_schedules
 from ampify.program import Kind, Program, Refusal, Scope
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
@@ -34,6 +34,7 @@ def make_plan(program: Program, dtype: str | None = None) -> Plan:
     if not any(isinstance(e, Rewrite) for e in edits):
         return Plan()
     for scope in program.scopes:
+        edits.extend(plan_schedules(scope))
         edits.extend(uncovered(scope, plan_evaluation(scope)))
     edits.sort(key=lambda e: e.first if isinstance(e, Wrap) else e.at)
     names, missing = _names(program, edits, dtype)

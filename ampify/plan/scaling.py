@@ -39,6 +39,16 @@ def plan_scaling(scope: Scope, places: Places) -> tuple[list[Edit], list[Refusal
     return [], _refusals(scope, best)
 
 
+def plan_schedules(scope: Scope) -> list[Edit]:
+    """Lets learning-rate schedules advance through the scaler, which holds them still while steps are skipped."""
+    return [
+        Rewrite(stmt.number, "step", event.call, "step_scheduler", "AMP106")
+        for stmt in scope.statements()
+        for event in stmt.events
+        if event.kind is Kind.SCHEDULE
+    ]
+
+
 def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
     edits: list[Edit] = []
     for stmt in scope.statements():
