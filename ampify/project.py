@@ -124,7 +124,7 @@ class _Ignore(NamedTuple):
     """One .gitignore: its rules speak of paths below its directory."""
 
     directory: str
-    rules: tuple[ignore.Rule, ...]
+    rules: ignore.Rules
 
 
 def _walk(root: str) -> Iterator[tuple[str, FileError | None]]:

@@ -1,8 +1,8 @@
 """The scaler's state machine over all paths of a function: where gradients are scaled, unscaled, stepped, and the scale updated.
 
 The rules are those of torch.amp.GradScaler (the "Automatic Mixed Precision examples" note of PyTorch): gradients are unscaled
-once, before anyone looks at them; every step is followed by one update before the next unscaling; no gradient made under one scale is
-used under another. Planning runs it with the events it is about to add, the proof on what was written.
+once, before anyone looks at them; every step is followed by one update before the next unscaling; no gradient made under one
+scale is used under another. Planning runs it with the events it is about to add, the proof on what was written.
 
 It is a dataflow over sets of states, not an enumeration of paths: a state is what is known of every optimizer's gradients, plus
 the outcomes of conditions that are tested more than once.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.sites import MUTATORS, Facts, Raw, Sites, blocks_of, header, uses_of
+from ampify.analysis.sites import Sites
+from ampify.analysis.syntax import blocks_of, header, uses_of
+from ampify.analysis.vocabulary import MUTATORS
 from ampify.program import Barrier, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}

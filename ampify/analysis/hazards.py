@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from ampify.analysis.frames import ClassInfo, Frame
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role
-from ampify.analysis.sites import Sites, uses_of
+from ampify.analysis.sites import Sites
+from ampify.analysis.syntax import uses_of
 from ampify.program import Refusal
 
 BCE = frozenset({"torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy"})

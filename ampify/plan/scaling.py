@@ -130,7 +130,7 @@ def _phases(scope: Scope, group: list[Stmt]) -> list[list[Stmt]]:
 
 
 def _complete(scope: Scope, places: Places, overlay: Overlay) -> tuple[Overlay, Check]:
-    """Adds what a placement of updates still needs: `unscale_` before gradients are read, `update` on paths that skip the step."""
+    """Adds what a placement of updates still needs: `unscale_` before readings, `update` on paths that skip the step."""
     result = check(scope, overlay)
     for _ in range(24):
         read = next((v for v in result.violations if v.problem is Problem.READ_SCALED), None)

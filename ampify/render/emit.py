@@ -64,17 +64,23 @@ def _rows_through(rows: Sequence[cst.CSTNode], index: int) -> int:
 
 def _blocks(node: cst.CSTNode) -> list[tuple[str, cst.CSTNode]]:
     """The parts of a compound statement that hold statements, in source order: (field, node); an `elif` is a statement itself."""
-    parts: list[tuple[str, cst.CSTNode]] = []
     if isinstance(node, cst.Match):
         return [(f"cases[{i}]", case.body) for i, case in enumerate(node.cases)]
-    parts.append(("body", cst.ensure_type(getattr(node, "body", None), cst.BaseSuite)))
+    parts = [("body", _body(node))]
     if isinstance(node, cst.Try | cst.TryStar):
         parts.extend((f"handlers[{i}]", handler.body) for i, handler in enumerate(node.handlers))
     for field in ("orelse", "finalbody"):
         tail = getattr(node, field, None)
-        if tail is not None:
-            parts.append((field, tail if isinstance(tail, cst.If) else tail.body))
+        if isinstance(tail, cst.CSTNode):
+            parts.append((field, tail if isinstance(tail, cst.If) else _body(tail)))
     return parts
+
+
+def _body(node: cst.CSTNode) -> cst.CSTNode:
+    body = getattr(node, "body", None)
+    if not isinstance(body, cst.CSTNode):
+        raise RenderError(f"unexpected {type(node).__name__}")
+    return body
 
 
 class _Emitter:

@@ -1,0 +1,31 @@
+"""Facts: what one statement's own expressions do, before the optimizers of its function are known."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ampify.program import Barrier, Compute, Kind, Refusal
+
+
+class Raw(NamedTuple):
+    """An event that acts on the optimizer `key`, or on what the models `roots` own. See ampify.program.Event."""
+
+    kind: Kind
+    roots: frozenset[str] = frozenset()
+    key: str = ""
+    line: int = 0
+    column: int = 0
+    call: int = 0
+    done: bool = False
+    loss: tuple[str, ...] = ()
+    tensors: bool = False
+    soft: bool = False
+
+
+class Facts(NamedTuple):
+    """The facts of one statement; inner blocks and functions are not included."""
+
+    events: list[Raw]
+    compute: Compute
+    barrier: Barrier | None
+    refusals: list[Refusal]

@@ -1,0 +1,94 @@
+"""Forward: how much a call, or the expression of a loss, looks like part of a forward pass."""
+
+from __future__ import annotations
+
+import ast
+
+from ampify.analysis.frames import Frame
+from ampify.analysis.names import dotted
+from ampify.analysis.roles import Role, Roles
+from ampify.analysis.vocabulary import (
+    COMBINING,
+    HARMLESS,
+    MATMULS,
+    MUTATORS,
+    PASSIVE,
+    PREPARATION,
+    REDUCING,
+    STANDARD,
+    TENSOR_METHODS,
+)
+from ampify.program import Compute
+
+
+def level_of(node: ast.Call, frame: Frame, roles: Roles) -> Compute:
+    """The level of a call of something that this file does not define as a function."""
+    name = roles.names.resolve(node.func)
+    last = name.rpartition(".")[2]
+    if isinstance(node.func, ast.Attribute) and node.func.attr in MATMULS and not name.startswith("torch.optim"):
+        return Compute.MATMUL
+    if name.startswith("torch.nn.functional."):
+        if last in MATMULS:
+            return Compute.MATMUL
+        return Compute.NONE if last in PREPARATION else Compute.LOSS
+    if name.startswith("torch.") or last in HARMLESS or name.partition(".")[0] in STANDARD:
+        return Compute.NONE
+    level = _by_callee(node, frame, roles)
+    if level is None:
+        level = Compute.FORWARD if _receives_model(node, frame, roles) else Compute.CALL
+    if level is Compute.CALL and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS | TENSOR_METHODS:
+        return Compute.NONE
+    return level
+
+
+def _by_callee(node: ast.Call, frame: Frame, roles: Roles) -> Compute | None:
+    """The level that follows from what is called; None where nothing is known of it."""
+    func = node.func
+    own = _module_self(frame, roles)
+    if isinstance(func, ast.Attribute):
+        if own and dotted(func.value) == own:
+            return Compute.FORWARD if func.attr == "forward" or roles.of(func, frame) is Role.MODEL else Compute.CALL
+        role = roles.of(func, frame) if dotted(func) else Role.UNKNOWN
+        if role is Role.MODEL and func.attr not in PASSIVE:
+            return Compute.FORWARD
+        base = roles.of(func.value, frame)
+        if role is Role.LOSS:
+            return Compute.LOSS
+        if base is Role.MODEL:
+            return Compute.NONE if func.attr in PASSIVE else Compute.FORWARD
+        return Compute.NONE if base in (Role.OPTIMIZER, Role.SCHEDULER, Role.LOSS, Role.OTHER) else None
+    if isinstance(func, ast.Name) and func.id == own:
+        return Compute.FORWARD
+    if isinstance(func, ast.Name) and func.id in roles.frames.classes:
+        return Compute.NONE  # builds an object
+    return {Role.MODEL: Compute.FORWARD, Role.LOSS: Compute.LOSS}.get(roles.of(func, frame))
+
+
+def _module_self(frame: Frame, roles: Roles) -> str:
+    """The name of the instance in a method of an nn.Module, or an empty string."""
+    method = roles.frames.method_of(frame)
+    if method is None or method.owner is None or not roles.is_module(method.owner):
+        return ""
+    return method.self_name
+
+
+def _receives_model(node: ast.Call, frame: Frame, roles: Roles) -> bool:
+    """Whether a function, not a class, is handed a model: it may run it."""
+    if dotted(node.func).rpartition(".")[2][:1].isupper():
+        return False
+    given = [*node.args, *(k.value for k in node.keywords)]
+    values = [a.value if isinstance(a, ast.Starred) else a for a in given]
+    return any(dotted(v) and roles.of(v, frame) is Role.MODEL for v in values)
+
+
+def computes(loss: ast.AST, roles: Roles) -> bool:
+    """Whether the expression of a loss does more than combine losses that were computed before."""
+    for node in ast.walk(loss):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult | ast.Pow):
+            return True
+        if isinstance(node, ast.Call):
+            name = roles.names.resolve(node.func)
+            method = isinstance(node.func, ast.Attribute) and not name.startswith("torch.") and node.func.attr in REDUCING
+            if not method and name not in COMBINING:
+                return True
+    return False

@@ -1,0 +1,92 @@
+"""Syntax: walking statements and expressions of a syntax tree in the order in which they stand and run."""
+
+import ast
+from collections.abc import Iterator
+
+from ampify.analysis.frames import FUNCTIONS
+from ampify.analysis.names import dotted
+
+
+def own_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """All statements of a body, in source order, without those of functions and classes defined in it."""
+    for stmt in body:
+        yield stmt
+        if not isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
+            for block in blocks_of(stmt):
+                yield from own_statements(block)
+
+
+def blocks_of(stmt: ast.stmt) -> list[list[ast.stmt]]:
+    """The blocks of a compound statement in source order."""
+    if isinstance(stmt, ast.Try | ast.TryStar):
+        return [stmt.body, *(h.body for h in stmt.handlers), stmt.orelse, stmt.finalbody]
+    if isinstance(stmt, ast.Match):
+        return [case.body for case in stmt.cases]
+    return [b for b in (getattr(stmt, "body", None), getattr(stmt, "orelse", None)) if isinstance(b, list)]
+
+
+def header(stmt: ast.stmt) -> list[ast.AST]:
+    """The expressions of a statement itself, in order of evaluation."""
+    if isinstance(stmt, ast.If | ast.While):
+        return [stmt.test]
+    if isinstance(stmt, ast.For | ast.AsyncFor):
+        return [stmt.iter, stmt.target]
+    if isinstance(stmt, ast.With | ast.AsyncWith):
+        return [part for item in stmt.items for part in (item.context_expr, item.optional_vars) if part is not None]
+    if isinstance(stmt, ast.Match):
+        return [stmt.subject]
+    if isinstance(stmt, ast.Try | ast.TryStar | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return []
+    if isinstance(stmt, ast.Assign):
+        return [stmt.value, *stmt.targets]
+    return list(ast.iter_child_nodes(stmt))
+
+
+def ordered(stmt: ast.stmt, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.AST]:
+    """The nodes of a statement's header in order of evaluation, operands before what uses them; fills `parents`."""
+
+    def visit(node: ast.AST) -> Iterator[ast.AST]:
+        if isinstance(node, ast.Lambda):
+            return
+        for child in ast.iter_child_nodes(node):
+            parents[child] = node
+            yield from visit(child)
+        yield node
+
+    for part in header(stmt):
+        parents[part] = stmt
+        yield from visit(part)
+    if isinstance(stmt, ast.AugAssign):
+        yield stmt
+
+
+def ordinals(nodes: list[ast.AST]) -> dict[ast.AST, int]:
+    """For each call of a method its number, in source order, among the calls of methods of that name in the statement."""
+    calls = [n for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    calls.sort(key=lambda n: (n.lineno, n.col_offset, -(n.end_lineno or 0), -(n.end_col_offset or 0)))
+    counts: dict[str, int] = {}
+    numbers: dict[ast.AST, int] = {}
+    for call in calls:
+        attr = call.func.attr  # type: ignore[attr-defined]
+        numbers[call] = counts.get(attr, 0)
+        counts[attr] = numbers[call] + 1
+    return numbers
+
+
+def uses_of(node: ast.AST) -> set[str]:
+    """The texts of all values that an expression reads, with the objects they are attributes or elements of (but not `self`)."""
+    found = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name | ast.Attribute | ast.Subscript):
+            text = dotted(inner)
+            if text and text != "self":
+                found.add(text)
+    return found
+
+
+def is_none(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def is_false(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and not node.value
