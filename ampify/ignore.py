@@ -3,25 +3,24 @@
 pathspec answers for whole trees: to it a pattern that matches a directory also matches all below, and one that is for
 directories only yields to any other. A walk from the top down asks about one name at a time, and git's answer is that of
 the last pattern about this very name. So directories have a spec of their own, in which patterns have lost their final
-slash; with it they are asked about like files, and there pathspec, too, lets the last pattern decide.
+slash, and are asked about like files: there pathspec, too, lets the last pattern decide.
 
-Known to differ from git, all rare (tests/files/test_ignore.py): `?` is one character rather than one byte; a negated
-bracket takes a slash too; a class such as `[[:alpha:]]` and a backslash in a bracket are read literally; and where nested
-files disagree, a directory that the nearest one brings back keeps what a farther one ignores by name.
+Where it is known to differ from git, see tests/files/test_ignore.py.
 """
 
 import os
 import re
 import warnings
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-# Imported where it is needed: only who walks directories with a .gitignore waits for it.
+# Imported where it is needed: only a walk that meets a .gitignore waits for it.
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 
 class Rules(NamedTuple):
-    """The patterns of one .gitignore that can be about a file, and those that can be about a directory."""
+    """The patterns of one .gitignore, as they are asked about a file, and about a directory."""
 
     files: "GitIgnoreSpec"
     directories: "GitIgnoreSpec"
@@ -29,16 +28,12 @@ class Rules(NamedTuple):
 
 def parse(data: bytes) -> Rules:
     """The rules of a .gitignore. Lines that mean nothing are left out."""
-    from pathspec import GitIgnoreSpec
-
     lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).split("\n")
     patterns = [line if line.endswith("\\ ") else line.rstrip() for line in lines]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the regular expressions that pathspec makes: nothing the user can change
-        return Rules(
-            GitIgnoreSpec.from_lines(p for p in patterns if not p.endswith("/") and _is_valid(p)),
-            GitIgnoreSpec.from_lines(p for p in (pattern.removesuffix("/") for pattern in patterns) if _is_valid(p)),
-        )
+    return Rules(
+        _spec(patterns),
+        _spec(pattern.removesuffix("/") for pattern in patterns if not pattern.endswith("//")),
+    )
 
 
 def decide(rules: Rules, path: str, is_directory: bool) -> bool | None:
@@ -50,12 +45,17 @@ def decide(rules: Rules, path: str, is_directory: bool) -> bool | None:
     return spec.check_file(path).include
 
 
-def _is_valid(pattern: str) -> bool:
-    """Whether pathspec reads a pattern; git passes over one that makes no sense, pathspec raises."""
+def _spec(patterns: Iterable[str]) -> "GitIgnoreSpec":
+    """One spec of all patterns that mean something: git passes over the others, pathspec raises."""
     from pathspec import GitIgnoreSpec
 
-    try:
-        GitIgnoreSpec.from_lines([pattern])
-    except (ValueError, re.error):
-        return False
-    return True
+    valid = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about regular expressions that pathspec makes: nobody can change them
+        for pattern in patterns:
+            try:
+                GitIgnoreSpec.from_lines([pattern])
+            except (ValueError, re.error):
+                continue
+            valid.append(pattern)
+        return GitIgnoreSpec.from_lines(valid)

@@ -51,15 +51,17 @@ _in_force: _Settings | None = None
 def configure(mode: str | None = None, device: str | None = None, init_scale: float | None = None) -> None:
     """Choose mode, device type or initial scale in the script; an environment variable that is set wins.
 
-    Raises ValueError for a wrong value, and RuntimeError after the first use of autocast or the scaler.
+    Every converted module of a program may call it. Raises ValueError for a wrong value, and RuntimeError for one that would change
+    a setting after the first use of autocast or the scaler.
     """
-    if _in_force is not None:
+    given = {"mode": mode, "device": device, "init_scale": init_scale}
+    chosen = {k: _checked(k, v, f"configure({k}={v!r})") for k, v in given.items() if v is not None}
+    new = {k: v for k, v in chosen.items() if f"AMPIFY_{k.upper()}" not in os.environ and _configured.get(k) != v}
+    if new and _in_force is not None:
         raise RuntimeError(
             f"configure() came after the first use of ampify_runtime ({_in_force.mode!r} on {_in_force.device!r}): "
             "call it right after the import, or set AMPIFY_MODE, AMPIFY_DEVICE or AMPIFY_INIT_SCALE"
         )
-    given = {"mode": mode, "device": device, "init_scale": init_scale}
-    chosen = {k: _checked(k, v, f"configure({k}={v!r})") for k, v in given.items() if v is not None}
     _configured.update(chosen)
 
 

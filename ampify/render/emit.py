@@ -68,7 +68,7 @@ def _blocks(node: cst.CSTNode) -> list[tuple[str, cst.CSTNode]]:
         return [(f"cases[{i}]", case.body) for i, case in enumerate(node.cases)]
     parts = [("body", _body(node))]
     if isinstance(node, cst.Try | cst.TryStar):
-        parts.extend((f"handlers[{i}]", handler.body) for i, handler in enumerate(node.handlers))
+        parts.extend((f"handlers[{i}]", _body(handler)) for i, handler in enumerate(node.handlers))
     for field in ("orelse", "finalbody"):
         tail = getattr(node, field, None)
         if isinstance(tail, cst.CSTNode):

@@ -189,6 +189,23 @@ def test_configure_after_the_first_use(load: Load, use: Any) -> None:
     assert rt._settings().mode == "auto"
 
 
+def test_configure_again_with_the_same_settings(load: Load) -> None:
+    # Each converted module of a program pins its precision; one may be imported after the first use.
+    rt = load()
+    rt.configure(mode="bf16")
+    rt.autocast()
+    rt.configure(mode="bf16")
+    with pytest.raises(RuntimeError, match=r"^configure\(\) came after"):
+        rt.configure(mode="bf16", init_scale=8)
+
+
+def test_a_variable_that_wins_makes_a_late_configure_harmless(load: Load) -> None:
+    rt = load("off")
+    rt.autocast()
+    rt.configure(mode="fp16")
+    assert rt._settings().mode == "off"
+
+
 def test_a_variable_set_after_the_import_still_counts(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     rt = load()
     monkeypatch.setenv("AMPIFY_MODE", "fp16")
