@@ -31,7 +31,8 @@ def parse(data: bytes) -> Rules:
     lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).split("\n")
     patterns = [line if line.endswith("\\ ") else line.rstrip() for line in lines]
     return Rules(
-        _spec(patterns),
+        # One that brings a directory back stays: below, it outweighs the pattern that it took the directory from.
+        _spec(pattern for pattern in patterns if not pattern.endswith("/") or pattern.startswith("!")),
         _spec(pattern.removesuffix("/") for pattern in patterns if not pattern.endswith("//")),
     )
 

@@ -51,8 +51,8 @@ _in_force: _Settings | None = None
 def configure(mode: str | None = None, device: str | None = None, init_scale: float | None = None) -> None:
     """Choose mode, device type or initial scale in the script; an environment variable that is set wins.
 
-    Every converted module of a program may call it. Raises ValueError for a wrong value, and RuntimeError for one that would change
-    a setting after the first use of autocast or the scaler.
+    Every converted module of a program may call it. Raises ValueError for a wrong value, and RuntimeError for one that
+    would change a setting after the first use of autocast or the scaler.
     """
     given = {"mode": mode, "device": device, "init_scale": init_scale}
     chosen = {k: _checked(k, v, f"configure({k}={v!r})") for k, v in given.items() if v is not None}
@@ -129,9 +129,7 @@ def autocast(enabled: bool = True) -> contextlib.AbstractContextManager[Any]:
     settings = _settings()
     if settings.dtype is None:  # torch.autocast(enabled=False) would switch off a region of the caller's own
         return contextlib.nullcontext()
-    return (
-        torch.autocast(settings.device, settings.dtype) if enabled else torch.autocast(settings.device, enabled=False)
-    )
+    return torch.autocast(settings.device, settings.dtype) if enabled else torch.autocast(settings.device, enabled=False)
 
 
 def custom_fwd(fwd: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from ampify.analysis import owners
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
@@ -83,7 +84,7 @@ class Builder:
             if isinstance(value, ast.Call) and self._constructs(value):
                 given = value.args[:1] or [k.value for k in value.keywords if k.arg == "params"]
                 for argument in given:
-                    roots |= self.roles.roots(argument, where)
+                    roots |= owners.roots(argument, where, self.roles)
         return frozenset(roots)
 
     def _constructs(self, call: ast.Call) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from ampify.analysis import owners
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles
@@ -38,12 +39,12 @@ def owner_of(tensor: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
     """Whose parameter a tensor is: the roots of the loop that yields it, the model it lies in, or `=text` for itself alone."""
     text = dotted(tensor).removesuffix(".data")
     if any(b.how == "for" for b in roles.frames.lookup(text, frame)):
-        return roles.roots(tensor, frame)
+        return owners.roots(tensor, frame, roles)
     base: ast.expr = tensor
     while isinstance(base, ast.Attribute | ast.Subscript):
         base = base.value
         if dotted(base) and roles.of(base, frame) is Role.MODEL:
-            return roles.canonical(base, frame)
+            return owners.canonical(base, frame, roles)
     return frozenset({f"={text}"})
 
 
@@ -56,11 +57,11 @@ def touched(node: ast.Call, frame: Frame, roles: Roles) -> frozenset[str]:
     for given in values:
         value = given.value if isinstance(given, ast.Starred) else given
         if isinstance(value, ast.Call) and dotted(value.func).endswith(("parameters", "named_parameters")):
-            found |= roles.roots(value, frame)
+            found |= owners.roots(value, frame, roles)
         elif dotted(value):
             role = roles.of(value, frame)
             if role is Role.MODEL:
-                found |= roles.canonical(value, frame)
+                found |= owners.canonical(value, frame, roles)
             elif role is Role.OPTIMIZER:
                 found.add("@" + dotted(value))
     return frozenset(found)

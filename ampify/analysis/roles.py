@@ -117,7 +117,7 @@ class Roles:
             found: list[Source] = []
             for binding in self.frames.lookup(text, frame):
                 if binding.how == "param":
-                    found.extend(s for value, where in self._values(text, binding.frame) for s in self._follow(value, where))
+                    found.extend(s for value, where in self.passed(text, binding.frame) for s in self._follow(value, where))
                 elif binding.how == "assign" and binding.value is not None:
                     found.extend(self._unfold(binding))
             if not found and "." in text and not text.startswith("self."):
@@ -128,12 +128,12 @@ class Roles:
     def _unfold(self, binding: Binding) -> list[Source]:
         """The expressions behind one binding, taken out of tuples and out of what a function returns."""
         assert binding.value is not None
-        value, path = _element(binding.value, binding.path)
+        value, path = element(binding.value, binding.path)
         if not path:
             return self._follow(value, binding.frame)
         found = []
         for expression, where in self.returns(value, binding.frame):
-            inner, rest = _element(expression, path)
+            inner, rest = element(expression, path)
             if not rest:
                 found.extend(self._follow(inner, where))
         return found
@@ -144,8 +144,8 @@ class Roles:
         text = dotted(value)
         return self.sources(text, frame) if text else [(value, frame)]
 
-    def _values(self, name: str, frame: Frame) -> list[Source]:
-        """What callers in this file pass for a parameter."""
+    def passed(self, name: str, frame: Frame) -> list[Source]:
+        """What callers in this file pass for a parameter of a function."""
         node = frame.node
         assert not isinstance(node, ast.Module)
         positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
@@ -340,92 +340,8 @@ class Roles:
             return Role.LOSS
         return Role.UNKNOWN
 
-    # whose parameters --------------------------------------------------------------------------------
 
-    def roots(self, node: ast.AST, frame: Frame, depth: int = 0) -> frozenset[str]:
-        """The texts of the models or tensors whose parameters an expression holds; `@key` for those of an optimizer's groups."""
-        found: set[str] = set()
-        if depth > 5:
-            return frozenset()
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in ("parameters", "named_parameters", "trainable_parameters", "get_parameters"):
-                return self.canonical(node.func.value, frame)
-        if isinstance(node, ast.Attribute) and node.attr == "param_groups":
-            return frozenset({"@" + dotted(node.value)})
-        text = dotted(node)
-        if text:
-            for binding in self.frames.lookup(text, frame):
-                if binding.value is not None and binding.how in ("assign", "for"):
-                    found |= self.roots(binding.value, binding.frame, depth + 1)
-            return frozenset(found) or frozenset({text})
-        for child in self._holders(node):
-            found |= self.roots(child, frame)
-        return frozenset(found)
-
-    def _holders(self, node: ast.AST) -> list[ast.AST]:
-        """The parts of an expression that can hold parameters: not hyperparameters, functions or modules."""
-        if isinstance(node, ast.Dict):
-            keys = [k.value if isinstance(k, ast.Constant) else None for k in node.keys]
-            return [v for k, v in zip(keys, node.values, strict=True) if k in ("params", None)]
-        if isinstance(node, ast.Call):
-            arguments: list[ast.AST] = [a for a in node.args if not isinstance(a, ast.Lambda)]
-            arguments += [k.value for k in node.keywords if k.arg in ("params", None)]
-            func = node.func
-            if isinstance(func, ast.Attribute) and dotted(func.value).partition(".")[0] not in self.names.aliases:
-                arguments.append(func.value)
-            return arguments
-        if isinstance(node, ast.Compare | ast.BoolOp | ast.Constant | ast.Lambda):
-            return []
-        if isinstance(node, ast.comprehension):
-            return [node.iter]
-        if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
-            return [g.iter for g in node.generators]
-        return [c for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr)]
-
-    def _inner(self, value: ast.expr) -> list[str]:
-        """The text of the model that an expression wraps or takes a part of."""
-        while isinstance(value, ast.Subscript) and not dotted(value):
-            value = value.value  # list(model.children())[-1]
-        if dotted(value):
-            return [dotted(value)]
-        if not isinstance(value, ast.Call):
-            return []
-        func = value.func
-        if isinstance(func, ast.Attribute) and func.attr in (*FLUENT, "children", "modules"):
-            return self._inner(func.value)
-        last = self.callee(func).rpartition(".")[2]
-        if (
-            last in ("DataParallel", "DistributedDataParallel", "DDP", "compile", "convert_sync_batchnorm", "list", "tuple")
-            and value.args
-        ):
-            return self._inner(value.args[0])
-        return []
-
-    def canonical(self, node: ast.expr, frame: Frame) -> frozenset[str]:
-        """The texts by which a model goes: its own, and that of what it wraps (`ddp` is `DDP(model)`)."""
-        while isinstance(node, ast.Attribute) and node.attr == "module":
-            node = node.value
-        text = dotted(node)
-        if not text:
-            if isinstance(node, ast.Call) and node.args and not isinstance(node.func, ast.Attribute):
-                return self.canonical(node.args[0], frame)
-            return frozenset(dotted(n) for n in ast.walk(node) if isinstance(n, ast.Name) and dotted(n))
-        texts, queue = set(), [text]
-        while queue:
-            current = queue.pop()
-            if current in texts:
-                continue
-            texts.add(current)
-            for binding in self.frames.lookup(current, frame):
-                if binding.how == "param":
-                    queue.extend(dotted(value) for value, _ in self._values(current, binding.frame) if dotted(value))
-                elif binding.value is not None:
-                    value, rest = _element(binding.value, binding.path)
-                    queue.extend(self._inner(value) if not rest else ())
-        return frozenset(texts)
-
-
-def _element(value: ast.expr, path: tuple[int, ...]) -> tuple[ast.expr, tuple[int, ...]]:
+def element(value: ast.expr, path: tuple[int, ...]) -> tuple[ast.expr, tuple[int, ...]]:
     """Follows a path of unpacking into tuples as far as they are written out; returns what is left of the path too."""
     while path and isinstance(value, ast.Tuple | ast.List) and path[0] < len(value.elts):
         value, path = value.elts[path[0]], path[1:]

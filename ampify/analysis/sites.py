@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from ampify.analysis import gradients
+from ampify.analysis import gradients, owners
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.forward import computes, level_of
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
@@ -74,7 +74,7 @@ class _Reading:
             self.created(targets)
         elif isinstance(self.stmt, ast.For):
             if gradients.clears_all(self.stmt):
-                self.note(Kind.ZERO, self.stmt, self.roles.roots(self.stmt.iter, self.frame))
+                self.note(Kind.ZERO, self.stmt, owners.roots(self.stmt.iter, self.frame, self.roles))
             for key in gradients.each_cleared(self.stmt, self.frame, self.roles):
                 self.note(Kind.ZERO, self.stmt, key=key)
         if any(e.kind in TRAINING for e in self.events):
@@ -136,9 +136,9 @@ class _Reading:
     def clip(self, node: ast.Call, name: str) -> None:
         """A clip of gradients: torch's function, or a method of a model."""
         if isinstance(node.func, ast.Attribute) and not name.startswith("torch."):
-            roots = self.roles.canonical(node.func.value, self.frame)
+            roots = owners.canonical(node.func.value, self.frame, self.roles)
         else:
-            roots = self.roles.roots(node.args[0], self.frame) if node.args else frozenset()
+            roots = owners.roots(node.args[0], self.frame, self.roles) if node.args else frozenset()
         self.note(Kind.READ, node, roots)
 
     def backward(self, node: ast.Call, func: ast.Attribute, name: str) -> None:
@@ -233,7 +233,7 @@ class _Reading:
         elif self.roles.of(func.value, self.frame) in (Role.OPTIMIZER, Role.WRAPPER):
             self.note(Kind.ZERO, node, key=key)
         else:
-            self.note(Kind.ZERO, node, self.roles.canonical(func.value, self.frame))
+            self.note(Kind.ZERO, node, owners.canonical(func.value, self.frame, self.roles))
 
     def other_call(self, node: ast.Call, name: str) -> Compute:
         """A call of a function, of this file or not, that may do a part of the training step."""

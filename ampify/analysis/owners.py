@@ -1,0 +1,86 @@
+"""Owners: whose parameters an expression holds, so that a gradient can be traced to the optimizer that unscales it."""
+
+from __future__ import annotations
+
+import ast
+
+from ampify.analysis.frames import Frame
+from ampify.analysis.names import dotted
+from ampify.analysis.roles import FLUENT, Roles, element
+
+PARAMETERS = ("parameters", "named_parameters", "trainable_parameters", "get_parameters")
+WRAPPING = ("DataParallel", "DistributedDataParallel", "DDP", "compile", "convert_sync_batchnorm", "list", "tuple")
+
+
+def roots(node: ast.AST, frame: Frame, roles: Roles, seen: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The texts of the models or tensors whose parameters an expression holds; `@key` for those of an optimizer's groups."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in PARAMETERS:
+        return canonical(node.func.value, frame, roles)
+    if isinstance(node, ast.Attribute) and node.attr == "param_groups":
+        return frozenset({"@" + dotted(node.value)})
+    found: set[str] = set()
+    text = dotted(node)
+    if text:
+        for binding in roles.frames.lookup(text, frame) if text not in seen else ():
+            if binding.value is not None and binding.how in ("assign", "for"):
+                found |= roots(binding.value, binding.frame, roles, seen | {text})
+        return frozenset(found) or frozenset({text})
+    for part in _holders(node, roles):
+        found |= roots(part, frame, roles, seen)
+    return frozenset(found)
+
+
+def _holders(node: ast.AST, roles: Roles) -> list[ast.AST]:
+    """The parts of an expression that can hold parameters: not hyperparameters, functions or modules."""
+    if isinstance(node, ast.Dict):
+        keys = [k.value if isinstance(k, ast.Constant) else None for k in node.keys]
+        return [v for k, v in zip(keys, node.values, strict=True) if k in ("params", None)]
+    if isinstance(node, ast.Call):
+        arguments: list[ast.AST] = [a for a in node.args if not isinstance(a, ast.Lambda)]
+        arguments += [k.value for k in node.keywords if k.arg in ("params", None)]
+        func = node.func
+        if isinstance(func, ast.Attribute) and dotted(func.value).partition(".")[0] not in roles.names.aliases:
+            arguments.append(func.value)
+        return arguments
+    if isinstance(node, ast.Compare | ast.BoolOp | ast.Constant | ast.Lambda):
+        return []
+    if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+        return [g.iter for g in node.generators]
+    return [c for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr)]
+
+
+def canonical(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
+    """The texts by which a model goes: its own, that of what it wraps (`ddp` is `DDP(model)`), and those that callers pass."""
+    while isinstance(node, ast.Attribute) and node.attr == "module":
+        node = node.value
+    if not dotted(node):
+        if isinstance(node, ast.Call) and node.args and not isinstance(node.func, ast.Attribute):
+            return canonical(node.args[0], frame, roles)
+        return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+    texts, queue = set(), [dotted(node)]
+    while queue:
+        current = queue.pop()
+        if current in texts:
+            continue
+        texts.add(current)
+        for binding in roles.frames.lookup(current, frame):
+            if binding.how == "param":
+                queue.extend(dotted(value) for value, _ in roles.passed(current, binding.frame) if dotted(value))
+            elif binding.value is not None:
+                value, rest = element(binding.value, binding.path)
+                queue.extend(_inside(value, roles) if not rest else ())
+    return frozenset(texts)
+
+
+def _inside(value: ast.expr, roles: Roles) -> list[str]:
+    """The text of the model that an expression wraps or takes a part of."""
+    while isinstance(value, ast.Subscript) and not dotted(value):
+        value = value.value  # list(model.children())[-1]
+    if dotted(value):
+        return [dotted(value)]
+    if not isinstance(value, ast.Call):
+        return []
+    if isinstance(value.func, ast.Attribute) and value.func.attr in (*FLUENT, "children", "modules"):
+        return _inside(value.func.value, roles)
+    wraps = roles.callee(value.func).rpartition(".")[2] in WRAPPING
+    return _inside(value.args[0], roles) if wraps and value.args else []
