@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ampify.plan.edits import Plan
     from ampify.program import Program, Refusal
 
+INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107"})  # these stand before the line that they name
+
 Status = Literal["converted", "already", "unchanged", "refused", "error"]
 
 
@@ -79,18 +81,26 @@ def _render(source: bytes, tree: ast.Module, program: Program, plan: Plan, optio
     from libcst import ParserSyntaxError
 
     from ampify.proof import ProofError, prove
-    from ampify.render.emit import LossyError, emit
+    from ampify.render.emit import emit
 
+    edits = _applied(tree, plan)
     try:
         output = emit(source, plan, options.dtype)
+        if not _keeps_lines(source, output, edits):
+            return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
         prove(source, output)
     except ParserSyntaxError as error:
         return _refused(source, "AMP920", error.raw_line, error.raw_column + 1, "libcst does not read it")
-    except LossyError:
-        return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
     except ProofError as error:
         return _bug(source, str(error))
-    return Result("converted", output, _applied(tree, plan))
+    return Result("converted", output, edits)
+
+
+def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...]) -> bool:
+    """Whether all lines outside of edits are in the output, byte for byte and in order: libcst loses some white space."""
+    edited = {line for e in edits if e.code not in INSERTIONS for line in range(e.line, e.end_line + 1)}
+    written = iter(output.splitlines(keepends=True))
+    return all(line in written for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in edited)
 
 
 def _applied(tree: ast.Module, plan: Plan) -> tuple[AppliedEdit, ...]:

@@ -9,7 +9,7 @@ from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.names import Names
 from ampify.analysis.roles import Roles
 from ampify.analysis.sites import Sites
-from ampify.program import Compute, Kind, Program, Refusal, Scope
+from ampify.program import Kind, Program, Refusal, Scope
 
 
 def analyse(tree: ast.Module) -> Program:
@@ -25,7 +25,7 @@ def analyse(tree: ast.Module) -> Program:
         builder = Builder(sites, numbers, frame)
         scope = builder.scope()
         refusals.extend(r for r in builder.refusals if _concerns(r, frame, scope, sites))
-        if any(s.events or s.autocast or s.compute is not Compute.NONE for s in scope.statements()):
+        if scope is not None:
             scopes.append(scope)
     if trains(scopes):
         refusals.extend(hazards.find(tree, names, sites))
@@ -41,11 +41,11 @@ def analyse(tree: ast.Module) -> Program:
     )
 
 
-def _concerns(refusal: Refusal, frame: Frame, scope: Scope, sites: Sites) -> bool:
+def _concerns(refusal: Refusal, frame: Frame, scope: Scope | None, sites: Sites) -> bool:
     """Whether a refusal of a frame stands: not inside an optimizer's own code, nor where nothing goes backward."""
     if frame.owner is not None and sites.roles.is_optimizer(frame.owner):
         return False
-    return refusal.code not in ("AMP913", "AMP915") or trains([scope])
+    return refusal.code not in ("AMP913", "AMP915") or (scope is not None and trains([scope]))
 
 
 def trains(scopes: list[Scope]) -> bool:

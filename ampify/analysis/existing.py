@@ -3,6 +3,7 @@
 import ast
 
 from ampify.analysis.names import Names
+from ampify.analysis.walk import walk
 
 AMP = (
     "torch.cuda.amp", "torch.cpu.amp", "torch.amp", "torch.autocast", "torch.xpu.amp", "apex", "accelerate", "lightning",
@@ -13,7 +14,7 @@ AMP = (
 def amp_in_use(tree: ast.Module, names: Names) -> str:
     """The name of the mixed precision a file uses, or an empty string. Names imported and never used do not count."""
     aliases = {local: full for local, full in names.aliases.items() if _is_amp(full)}
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Name) and node.id in aliases:
             return _short(aliases[node.id])
         if isinstance(node, ast.Attribute):

@@ -12,6 +12,7 @@ from ampify.analysis.names import dotted
 from ampify.analysis.sites import Sites
 from ampify.analysis.syntax import blocks_of, header, uses_of
 from ampify.analysis.vocabulary import MUTATORS
+from ampify.analysis.walk import walk
 from ampify.program import Barrier, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
@@ -47,19 +48,27 @@ class Builder:
         self.refusals: list[Refusal] = []
         self.optimizers: tuple[Optimizer, ...] = ()
 
-    def scope(self) -> Scope:
+    def scope(self) -> Scope | None:
+        """The scope, or None where nothing in it takes part in training or evaluation."""
         node = self.frame.node
         self._read(node.body)
-        self.optimizers = self._optimizers()
         decorators = [] if isinstance(node, ast.Module) else node.decorator_list
-        return Scope(
-            self.frame.name,
-            self._block(node.body),
-            self.optimizers,
-            not isinstance(node, ast.Module),
-            any(self._is_no_grad(d) for d in decorators),
-            getattr(node, "lineno", 1),
-        )
+        no_grad = any(self._is_no_grad(d) for d in decorators)
+        if not no_grad and not any(f.events or self._is_context(s) for s, f in self.facts.items()):
+            return None
+        self.optimizers = self._optimizers()
+        repeated = not isinstance(node, ast.Module)
+        return Scope(self.frame.name, self._block(node.body), self.optimizers, repeated, no_grad, getattr(node, "lineno", 1))
+
+    def _is_context(self, stmt: ast.stmt) -> bool:
+        """Whether a statement is a `with` under which gradients are off, or autocast on."""
+        if not isinstance(stmt, ast.With | ast.AsyncWith):
+            return False
+        return any(self._is_no_grad(i.context_expr) or self._is_autocast(i.context_expr) for i in stmt.items)
+
+    def _is_autocast(self, node: ast.expr) -> bool:
+        """Whether an expression is `autocast(...)` of the runtime's."""
+        return isinstance(node, ast.Call) and bool(self.sites.autocast) and dotted(node.func) == self.sites.autocast
 
     def _read(self, body: list[ast.stmt]) -> None:
         for stmt in body:
@@ -225,7 +234,7 @@ class Builder:
         negated = False
         while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             negated, test = not negated, test.operand
-        for node in ast.walk(test):
+        for node in walk(test):
             if isinstance(node, ast.Call) and dotted(node.func) not in PURE_CALLS:
                 return built
             if isinstance(node, ast.NamedExpr | ast.Await | ast.Yield):
@@ -252,21 +261,22 @@ class Builder:
         """What a statement's own expressions bind or mutate, and what they read."""
         defs: set[str] = set()
         uses: set[str] = set()
+        targets = list(_targets(stmt))
+        plain = [] if isinstance(stmt, ast.AugAssign) else [t for t in targets if isinstance(t, ast.Name | ast.Attribute)]
         for part in header(stmt):
-            uses |= uses_of(part)
-            for node in ast.walk(part):
-                if isinstance(node, ast.NamedExpr) and isinstance(node.target, ast.Name):
+            for node in walk(part):
+                if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+                    text = dotted(node)
+                    if text and text != "self" and node not in plain:
+                        uses.add(text)
+                elif isinstance(node, ast.NamedExpr) and isinstance(node.target, ast.Name):
                     defs.add(node.target.id)
                 elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                     attr = node.func.attr
                     if attr in MUTATORS or (attr.endswith("_") and not attr.endswith("__")):
-                        defs |= set(_owners_of(node.func.value))
-        for target in _targets(stmt):
-            defs |= set(_owners_of(target))
-            if isinstance(target, ast.Name | ast.Attribute) and not isinstance(stmt, ast.AugAssign):
-                uses.discard(dotted(target))
-        if isinstance(stmt, ast.Assign):
-            uses |= uses_of(stmt.value)
+                        defs.update(_owners_of(node.func.value))
+        for target in targets:
+            defs.update(_owners_of(target))
         return frozenset(defs), frozenset(uses)
 
 

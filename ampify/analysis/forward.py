@@ -18,6 +18,7 @@ from ampify.analysis.vocabulary import (
     STANDARD,
     TENSOR_METHODS,
 )
+from ampify.analysis.walk import walk
 from ampify.program import Compute
 
 
@@ -83,7 +84,7 @@ def _receives_model(node: ast.Call, frame: Frame, roles: Roles) -> bool:
 
 def computes(loss: ast.AST, roles: Roles) -> bool:
     """Whether the expression of a loss does more than combine losses that were computed before."""
-    for node in ast.walk(loss):
+    for node in walk(loss):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult | ast.Pow):
             return True
         if isinstance(node, ast.Call):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ampify.analysis.names import Names, dotted
+from ampify.analysis.walk import children
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -103,7 +104,7 @@ class Frames:
             self._bind(node.optional_vars, node.context_expr, (), "with", frame)
         elif isinstance(node, ast.Call):
             self._call(node, frame)
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             self._visit(child, frame)
 
     def _class(self, node: ast.ClassDef, frame: Frame) -> None:

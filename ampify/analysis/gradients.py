@@ -10,6 +10,7 @@ from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.syntax import is_none
 from ampify.analysis.vocabulary import CLEARING, WRITERS
+from ampify.analysis.walk import walk
 
 METADATA = ("device", "dtype", "shape", "is_sparse")
 Parents = dict[ast.AST, ast.AST]
@@ -117,7 +118,7 @@ def writes_parameters(node: ast.Call, frame: Frame, roles: Roles) -> bool:
         return True
     if not attr.endswith("_") or attr.endswith("__") or attr in ("requires_grad_", "detach_", "retain_grad_"):
         return False
-    parts = {n.attr for n in ast.walk(receiver) if isinstance(n, ast.Attribute)}
+    parts = {n.attr for n in walk(receiver) if isinstance(n, ast.Attribute)}
     if "grad" in parts:
         return False
     if parts & {"data", "weight", "bias"}:

@@ -8,6 +8,7 @@ from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role
 from ampify.analysis.sites import Sites
 from ampify.analysis.syntax import uses_of
+from ampify.analysis.walk import walk
 from ampify.program import Refusal
 
 BCE = frozenset({"torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy"})
@@ -37,7 +38,7 @@ def find(tree: ast.Module, names: Names, sites: Sites) -> Iterator[Refusal]:
     for frame in sites.frames.all:
         for call in frame.calls:
             yield from _call(call, frame, names, sites)
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Attribute | ast.Name) and names.resolve(node) in FSDP1 and not isinstance(node.ctx, ast.Store):
             yield Refusal("AMP910", node.lineno, node.col_offset, "")
             break
@@ -81,10 +82,10 @@ def _nonlinear(info: ClassInfo) -> Iterator[Refusal]:
     if arguments.vararg:
         tainted.add(arguments.vararg.arg)
     for _ in range(2):  # twice, for values that a loop carries round
-        for node in ast.walk(method.node):
+        for node in walk(method.node):
             if isinstance(node, ast.Assign) and uses_of(node.value) & tainted:
                 tainted |= {t for target in node.targets for t in uses_of(target)}
-    for node in ast.walk(method.node):
+    for node in walk(method.node):
         if not isinstance(node, ast.expr):
             continue
         bad = False

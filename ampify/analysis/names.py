@@ -2,6 +2,8 @@
 
 import ast
 
+from ampify.analysis.walk import walk
+
 RUNTIME = "ampify_runtime"
 
 
@@ -13,7 +15,7 @@ class Names:
         self.runtime: dict[str, str] = {}
         self.taken: set[str] = set()
         assigned: dict[str, list[ast.expr]] = {}
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     local = alias.asname or alias.name.partition(".")[0]

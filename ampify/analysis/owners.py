@@ -7,6 +7,7 @@ import ast
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import FLUENT, Roles, element
+from ampify.analysis.walk import children, walk
 
 PARAMETERS = ("parameters", "named_parameters", "trainable_parameters", "get_parameters")
 WRAPPING = ("DataParallel", "DistributedDataParallel", "DDP", "compile", "convert_sync_batchnorm", "list", "tuple")
@@ -46,7 +47,7 @@ def _holders(node: ast.AST, roles: Roles) -> list[ast.AST]:
         return []
     if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
         return [g.iter for g in node.generators]
-    return [c for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr)]
+    return [c for c in children(node) if isinstance(c, ast.expr)]
 
 
 def canonical(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
@@ -56,7 +57,7 @@ def canonical(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
     if not dotted(node):
         if isinstance(node, ast.Call) and node.args and not isinstance(node.func, ast.Attribute):
             return canonical(node.args[0], frame, roles)
-        return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+        return frozenset(n.id for n in walk(node) if isinstance(n, ast.Name))
     texts, queue = set(), [dotted(node)]
     while queue:
         current = queue.pop()

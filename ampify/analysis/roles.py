@@ -8,6 +8,7 @@ from enum import Enum
 
 from ampify.analysis.frames import Binding, ClassInfo, Frame, Frames
 from ampify.analysis.names import Names, dotted
+from ampify.analysis.walk import children
 
 Source = tuple[ast.expr, Frame]
 
@@ -201,7 +202,7 @@ class Roles:
                 if isinstance(node, ast.Return) and node.value is not None:
                     found.append((node.value, target))
                 if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-                    stack.extend(ast.iter_child_nodes(node))
+                    stack.extend(children(node))
         return found
 
     def targets(self, call: ast.Call, frame: Frame) -> list[Frame]:

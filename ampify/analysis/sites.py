@@ -13,6 +13,7 @@ from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, summarize
 from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
 from ampify.analysis.vocabulary import NOT_OPTIMIZERS, SECOND_ORDER
+from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
 
 TRAINING = (Kind.BACKWARD, Kind.STEP, Kind.UNSCALE, Kind.UPDATE, Kind.UNIT)
@@ -121,7 +122,7 @@ class _Reading:
             self.clip(node, name)
         elif name in SECOND_ORDER:
             self.refuse("AMP902", node)
-        elif name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in ast.walk(a)):
+        elif name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in walk(a)):
             self.refuse("AMP917", node)
         else:
             return self.other_call(node, name)

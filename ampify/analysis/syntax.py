@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
+from ampify.analysis.walk import children, walk
 
 
 def own_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -39,7 +40,7 @@ def header(stmt: ast.stmt) -> list[ast.AST]:
         return []
     if isinstance(stmt, ast.Assign):
         return [stmt.value, *stmt.targets]
-    return list(ast.iter_child_nodes(stmt))
+    return list(children(stmt))
 
 
 def ordered(stmt: ast.stmt, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.AST]:
@@ -48,7 +49,7 @@ def ordered(stmt: ast.stmt, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.AST
     def visit(node: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.Lambda):
             return
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             parents[child] = node
             yield from visit(child)
         yield node
@@ -76,7 +77,7 @@ def ordinals(nodes: list[ast.AST]) -> dict[ast.AST, int]:
 def uses_of(node: ast.AST) -> set[str]:
     """The texts of all values that an expression reads, with the objects they are attributes or elements of (but not `self`)."""
     found = set()
-    for inner in ast.walk(node):
+    for inner in walk(node):
         if isinstance(inner, ast.Name | ast.Attribute | ast.Subscript):
             text = dotted(inner)
             if text and text != "self":

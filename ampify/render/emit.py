@@ -16,18 +16,12 @@ class RenderError(Exception):
     """The plan and the syntax trees do not fit together: a bug of ampify's."""
 
 
-class LossyError(Exception):
-    """libcst does not reproduce this file's bytes, so its rendering would change more than was planned."""
-
-
 Row = cst.SimpleStatementLine | cst.BaseCompoundStatement
 
 
 def emit(source: bytes, plan: Plan, configure: str | None = None) -> bytes:
-    """The source with the plan's edits. Raises LossyError, and RenderError for a bug; libcst.ParserSyntaxError passes through."""
+    """The source with the plan's edits. Raises RenderError for a bug; libcst.ParserSyntaxError passes through."""
     module = cst.parse_module(source)
-    if module.bytes != source:
-        raise LossyError
     emitter = _Emitter(plan, module.default_indent, b"\\\n" in source or b"\\\r" in source)
     body = emitter.body(module.body, 0)
     assert plan.imports is not None
