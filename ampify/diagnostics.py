@@ -76,7 +76,7 @@ REFUSALS = {
     ),
     "AMP912": (
         "the optimizer's step takes {}, which is not a closure",
-        "call step() without arguments",
+        "only a plain `optimizer.step()` of a torch.optim optimizer is converted",
     ),
     "AMP913": (
         "an optimizer cannot be told from other objects here: {}",

@@ -14,6 +14,7 @@ class Kind(Enum):
     STEP = "step"  # an optimizer uses its gradients
     ZERO = "zero_grad"  # gradients are cleared
     READ = "read"  # gradients are looked at or changed
+    REPLACE = "replace"  # gradients are assigned
     CREATE = "create"  # an optimizer is built: a fresh state
     SCHEDULE = "schedule"  # a learning-rate schedule advances
     UNSCALE = "unscale_"  # scaler.unscale_(optimizer)
@@ -57,6 +58,7 @@ class Barrier(Enum):
 
     TRAIN = "a backward pass, an optimizer step or the scaler"
     WRITE = "a parameter update"
+    GRADIENT = "a gradient taken by autograd.grad"
     SUSPEND = "a yield or await"
     REGION = "an autocast region"
 
@@ -82,6 +84,7 @@ class Stmt(NamedTuple):
     endless: bool = False  # while True
     no_grad: bool = False  # a `with torch.no_grad():`
     autocast: bool = False  # a `with autocast():` of the runtime's
+    detached: bool = False  # an assignment of a value without gradient: `x.item()`, `x.detach()`
     rebinds: bool = False  # a plain assignment: the old value of `defs` is gone
 
     def walk(self) -> Iterator[Stmt]:

@@ -129,7 +129,7 @@ class _Ignore(NamedTuple):
 
 def _walk(root: str) -> Iterator[tuple[str, FileError | None]]:
     """The `.py` files below a directory, sorted, less what git ignores. Symbolic links are not followed."""
-    absolute = os.path.realpath(root)
+    absolute = files.identity(root)
     above = _ignores_above(absolute)
     if _ignored(absolute, True, above):
         above = ()  # named by hand: it is wanted, whatever the repository around it says

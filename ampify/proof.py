@@ -14,7 +14,7 @@ import warnings
 from ampify.analysis.analyse import analyse
 from ampify.analysis.names import RUNTIME, Names, dotted
 from ampify.plan.planner import make_plan
-from ampify.program import Barrier, Kind, Program, Scope
+from ampify.program import Kind, Program, Scope
 from ampify.protocol import check
 
 
@@ -58,12 +58,7 @@ def _protocol(program: Program) -> None:
 def _region(scope: Scope, first: int, end: int) -> None:
     """No region may hold a backward, a step, a parameter update, a yield or another region."""
     for stmt in scope.statements():
-        if first < stmt.number < end and stmt.barrier in (
-            Barrier.TRAIN,
-            Barrier.WRITE,
-            Barrier.SUSPEND,
-            Barrier.REGION,
-        ):
+        if first < stmt.number < end and stmt.barrier is not None:
             raise ProofError(f"line {stmt.line} of the output: {stmt.barrier.value} inside an autocast region")
 
 

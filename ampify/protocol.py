@@ -113,6 +113,7 @@ class _Machine:
         self.overlay, self.strict = overlay, strict
         self.violations: set[Violation] = set()
         self.pending: dict[int, frozenset[str]] = {}
+        self.mixed_at: dict[str, int] = {}  # the backward that first added to gradients of another scale
         self.local = {key for s in scope.statements() for e in s.events if e.kind is Kind.CREATE for key in e.targets}
         tests = Counter(s.test for s in scope.statements() if s.kind == "if" and s.test)
         self.tracked = {test for test, count in tests.items() if count > 1}
@@ -265,7 +266,9 @@ class _Machine:
     def transition(self, event: Event, stmt: Stmt, state: State) -> State:
         now = [list(pair) for pair in state]
         if event.kind is Kind.BACKWARD:
-            for pair in now:
+            for key, pair in zip(self.keys, now, strict=True):
+                if pair[0] in (PLAIN, STALE):
+                    self.mixed_at[key] = min(event.line, self.mixed_at.get(key, event.line))
                 pair[0] = SCALED if pair[0] in (CLEAN, SCALED) else MIXED
         elif event.kind is Kind.UNIT:
             # Its gradients may touch any optimizer, and its update ends the scale of what was there before.
@@ -290,11 +293,13 @@ class _Machine:
             pair[0] = CLEAN
         elif event.kind is Kind.CREATE:
             pair[0], pair[1] = CLEAN, READY
-        elif event.kind is Kind.READ:
+        elif event.kind in (Kind.READ, Kind.REPLACE):
             if grads == SCALED:
                 self.violate(Problem.READ_SCALED, stmt, event, key)
             elif grads in (STALE, MIXED) and not event.soft:
                 self.violate(Problem.MIXED, stmt, event, key)
+            if event.kind is Kind.REPLACE and grads == CLEAN:
+                pair[0] = PLAIN
         elif event.kind is Kind.UNSCALE:
             if stage != READY:
                 self.violate(Problem.UNSCALED_TWICE, stmt, event, key)
@@ -318,4 +323,7 @@ class _Machine:
                 pair[0] = MIXED
 
     def violate(self, problem: Problem, stmt: Stmt, event: Event, key: str) -> None:
-        self.violations.add(Violation(problem, stmt.number, event.line or stmt.line, key))
+        line = event.line or stmt.line
+        self.violations.add(
+            Violation(problem, stmt.number, self.mixed_at.get(key, line) if problem is Problem.MIXED else line, key)
+        )

@@ -11,7 +11,7 @@ from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.sites import Sites
 from ampify.analysis.syntax import blocks_of, header, uses_of
-from ampify.analysis.vocabulary import MUTATORS
+from ampify.analysis.vocabulary import DETACHING, MUTATORS
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
 
@@ -106,7 +106,7 @@ class Builder:
     def _event(self, raw: Raw) -> Event:
         if raw.key:
             targets: tuple[str, ...] = (raw.key,)
-        elif raw.kind is Kind.READ:
+        elif raw.kind in (Kind.READ, Kind.REPLACE):
             targets = self._owners(raw)
         elif raw.kind is Kind.ZERO:
             targets = self._cleared(raw.roots)
@@ -171,7 +171,7 @@ class Builder:
             if raw.kind is Kind.ZERO and not raw.key and cleared:
                 raw = raw._replace(roots=raw.roots | cleared)
             event = self._event(raw)
-            if event.kind is Kind.READ and "?" in event.targets:
+            if event.kind in (Kind.READ, Kind.REPLACE) and "?" in event.targets:
                 self.refusals.append(Refusal("AMP915", event.line, event.column, ""))
             events.append(event)
         defs, uses = self._names(stmt)
@@ -188,6 +188,7 @@ class Builder:
             uses,
             facts.compute if facts else Stmt._field_defaults["compute"],
             facts.barrier if facts else None,
+            detached=isinstance(stmt, ast.Assign) and _is_detached(stmt.value),
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
         )
         if isinstance(stmt, ast.If):
@@ -253,7 +254,7 @@ class Builder:
         if "param" not in ast.dump(stmt.iter):
             return False
         inner = list(built.walk())[1:]
-        reads = any(e.kind is Kind.READ and s.barrier is not Barrier.WRITE for s in inner for e in s.events)
+        reads = any(e.kind in (Kind.READ, Kind.REPLACE) and s.barrier is not Barrier.WRITE for s in inner for e in s.events)
         return reads and any(s.barrier is Barrier.WRITE and s.kind == "simple" for s in inner)
 
     @staticmethod
@@ -299,6 +300,15 @@ def _targets(stmt: ast.stmt) -> Iterator[ast.expr]:
         for item in stmt.items:
             if item.optional_vars is not None:
                 yield from flatten(item.optional_vars)
+
+
+def _is_detached(value: ast.expr) -> bool:
+    """Whether a chain of calls ends in, or passes through, one whose result has no gradient."""
+    while isinstance(value, ast.Call | ast.Attribute | ast.Subscript):
+        if isinstance(value, ast.Attribute) and value.attr in DETACHING:
+            return True
+        value = value.func if isinstance(value, ast.Call) else value.value
+    return False
 
 
 def _owners_of(target: ast.expr) -> list[str]:

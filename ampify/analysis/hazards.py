@@ -16,6 +16,7 @@ HOOKS = frozenset(
     "register_hook register_post_accumulate_grad_hook register_full_backward_hook register_backward_hook retain_grad "
     "register_full_backward_pre_hook register_multi_grad_hook register_comm_hook".split()
 )
+NONLINEAR = frozenset({"torchdiffeq.odeint_adjoint"})  # foreign functions whose backward adapts to the size of the gradient
 FSDP1 = frozenset(
     {
         "torch.distributed.fsdp.FullyShardedDataParallel",
@@ -42,6 +43,16 @@ def find(tree: ast.Module, names: Names, sites: Sites) -> Iterator[Refusal]:
         if isinstance(node, ast.Attribute | ast.Name) and names.resolve(node) in FSDP1 and not isinstance(node.ctx, ast.Store):
             yield Refusal("AMP910", node.lineno, node.col_offset, "")
             break
+    for node in walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if f"{node.module}.{alias.name}" in NONLINEAR:
+                    yield Refusal("AMP908", node.lineno, node.col_offset, f"`{alias.name}` solves an equation for it")
+        elif (
+            isinstance(node, ast.Attribute | ast.Name)
+            and names.resolve(node) == "torch.distributed.rpc.functions.async_execution"
+        ):
+            yield Refusal("AMP911", node.lineno, node.col_offset, "`rpc.functions.async_execution`")
     for info in sites.frames.classes.values():
         if sites.roles.is_function(info):
             yield from _nonlinear(info)
@@ -51,7 +62,7 @@ def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[
     name = names.resolve(call.func)
     at = (call.lineno, call.col_offset)
     attr = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-    if name in BCE:
+    if name in BCE and not _never_called(call, frame, sites):
         yield Refusal("AMP905", *at, f"`{name.rpartition('.')[2]}`")
     elif attr in HOOKS:
         yield Refusal("AMP906", *at, f"`{attr}`")
@@ -70,6 +81,16 @@ def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[
             for function in sites.frames.functions.get(dotted(target), ()):
                 if sites.summaries[function].backward:
                     yield Refusal("AMP911", *at, f"`{dotted(target)}`")
+
+
+def _never_called(call: ast.Call, frame: Frame, sites: Sites) -> bool:
+    """Whether a loss module is built and bound to a name that nothing calls."""
+    if not sites.names.resolve(call.func).endswith(".BCELoss"):
+        return False
+    owners = [frame.bindings, *(info.attributes for info in sites.frames.classes.values())]
+    names = {text for bindings in owners for text, bound in bindings.items() if any(b.value is call for b in bound)}
+    called = {text for f in sites.frames.all for text in f.called} | {t for i in sites.frames.classes.values() for t in i.called}
+    return bool(names) and not names & called
 
 
 def _nonlinear(info: ClassInfo) -> Iterator[Refusal]:

@@ -45,11 +45,14 @@ OPTIMIZER_NAME = re.compile(
 )
 SCHEDULER_NAME = re.compile(r"sched|warmup|annealer", re.I)
 SCHEDULER_CLASS = re.compile(r"(Scheduler|LR|LROnPlateau|WarmRestarts)$")
+NOT_A_MODEL = re.compile(r"Train|Optim|Sched|Logger|Writer|Ema|EMA|Meter|Saver|Stopp|Manager|Engine|Env|Loader|Dataset|Buffer")
 LOSS_CLASS = re.compile(r"(Loss|Criterion)$")
+_MODEL_WORDS = (
+    "model|net|network|generator|discriminator|encoder|decoder|critic|actor|agent|policy|backbone|classifier|transformer|"
+    "vae|gan|cnn|rnn|mlp|teacher|student"
+)
 MODEL_NAME = re.compile(
-    r"^_*(model|net|network|generator|discriminator|encoder|decoder|critic|actor|agent|policy|backbone|classifier|"
-    r"transformer|vae|gan|cnn|rnn|mlp)\w*$|(model|net|network|encoder|decoder)\d*$|^net_?[A-Z]\w*$|^[GDFE](_[A-Za-z]+)?$",
-    re.I,
+    rf"^_*((?i:{_MODEL_WORDS})(_?\d+|_[A-Z]{{1,2}}|_ema|_copy|_ddp)?|\w*_(?i:{_MODEL_WORDS})\d*|net_?[A-Z]\w?|[GDFE](_[A-Za-z]+)?)$"
 )
 LOSS_NAME = re.compile(r"criterion|loss_?(fn|func|function|f)$|^crit$", re.I)
 MODEL_METHODS = frozenset({"parameters", "named_parameters", "train", "eval", "modules", "children", "forward"})
@@ -87,7 +90,8 @@ class Roles:
             return by_use
         if roles and all(r is Role.OTHER for r in roles):
             return Role.OTHER
-        return self._by_name(text)
+        # An imported name is a function, a class or a module: what it is called says nothing of an object.
+        return Role.UNKNOWN if text in self.names.aliases and not roles else self._by_name(text)
 
     def _by_use(self, text: str, frame: Frame) -> Role:
         used = self.frames.methods_used(text, frame)
@@ -254,6 +258,10 @@ class Roles:
         role = self._of_torch(name)
         if role is not None:
             return role
+        if name.rpartition(".")[2] in ("parse_args", "parse_known_args", "Namespace"):
+            return Role.OTHER  # options, often called `opt`
+        if dotted(func) and name not in self.frames.classes and self.of(func, frame) in (Role.MODEL, Role.LOSS):
+            return Role.OTHER  # what a model computes
         if name in self.frames.classes:
             return self._of_class(self.frames.classes[name], call, frame)
         returned = [self._of_value(value, where) for value, where in self.returns(call, frame)]
@@ -339,6 +347,9 @@ class Roles:
             return Role.SCHEDULER
         if last[:1].isupper() and LOSS_CLASS.search(last):
             return Role.LOSS
+        wraps = last[:1].isupper() and not NOT_A_MODEL.search(last)
+        if wraps and any(dotted(a) and self.of(a, frame) is Role.MODEL for a in arguments):
+            return Role.MODEL  # a model round a model
         return Role.UNKNOWN
 
 

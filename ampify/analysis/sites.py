@@ -59,11 +59,11 @@ class _Reading:
         for node in self.nodes:
             if isinstance(node, ast.Call):
                 compute = max(compute, self.call(node), key=lambda level: level.value)
-                if gradients.writes_parameters(node, self.frame, self.roles) or self.sites.hidden(node, self.frame).write:
-                    barrier = barrier or Barrier.WRITE
+                barrier = barrier or self.barrier(node)
             elif isinstance(node, ast.Attribute) and node.attr in ("grad", "_grad"):
                 if gradients.reads_gradient(node, self.roles, self.parents):
-                    self.note(Kind.READ, node, gradients.owner_of(node.value, self.frame, self.roles))
+                    kind = Kind.REPLACE if isinstance(node.ctx, ast.Store) else Kind.READ
+                    self.note(kind, node, gradients.owner_of(node.value, self.frame, self.roles))
             elif isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
                 barrier = Barrier.SUSPEND
             elif isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
@@ -73,6 +73,7 @@ class _Reading:
             if any(gradients.is_data(t) for t in targets):
                 barrier = barrier or Barrier.WRITE
             self.created(targets)
+            self.told(targets)
         elif isinstance(self.stmt, ast.For):
             if gradients.clears_all(self.stmt):
                 self.note(Kind.ZERO, self.stmt, owners.roots(self.stmt.iter, self.frame, self.roles))
@@ -80,9 +81,17 @@ class _Reading:
                 self.note(Kind.ZERO, self.stmt, key=key)
         if any(e.kind in TRAINING for e in self.events):
             barrier = Barrier.TRAIN
-        if any(e.kind is Kind.READ for e in self.events) and gradients.updates_by_hand(self.stmt, self.parents):
+        if any(e.kind in (Kind.READ, Kind.REPLACE) for e in self.events) and gradients.updates_by_hand(self.stmt, self.parents):
             self.refuse("AMP903", self.stmt)
         return Facts(self.events, compute, barrier, self.refusals)
+
+    def barrier(self, node: ast.Call) -> Barrier | None:
+        hidden = self.sites.hidden(node, self.frame)
+        if hidden.write or gradients.writes_parameters(node, self.frame, self.roles):
+            return Barrier.WRITE
+        if hidden.differentiate or self.sites.names.resolve(node.func) in SECOND_ORDER:
+            return Barrier.GRADIENT  # taken from an unscaled loss, it would underflow in half precision
+        return None
 
     def note(
         self, kind: Kind, node: ast.expr | ast.stmt, roots: frozenset[str] = frozenset(), key: str = "", **more: object
@@ -99,6 +108,14 @@ class _Reading:
             for target in targets:
                 if dotted(target) and self.roles.of(target, self.frame) is Role.OPTIMIZER:
                     self.note(Kind.CREATE, self.stmt, key=dotted(target))
+
+    def told(self, targets: list[ast.expr]) -> None:
+        """An attribute that is set on an optimizer during training: it takes part in backward passes, by hooks of its own."""
+        for target in targets:
+            if isinstance(target, ast.Attribute) and target.attr not in ("param_groups", "defaults", "zero_grad", "step"):
+                used = self.sites.frames.methods_used(dotted(target.value), self.frame)
+                if self.roles.of(target.value, self.frame) is Role.OPTIMIZER and used & {"step", "zero_grad"}:
+                    self.refuse("AMP906", self.stmt, f"`{dotted(target)} = ...` turns on")
 
     # calls -------------------------------------------------------------------------------------------
 
@@ -121,7 +138,9 @@ class _Reading:
         if last.startswith("clip_grad") or last in ("get_total_norm", "clip_grads_with_norm_"):
             self.clip(node, name)
         elif name in SECOND_ORDER:
-            self.refuse("AMP902", node)
+            graph = [k.value for k in node.keywords if k.arg == "create_graph"]
+            if name != "torch.autograd.grad" or any(not is_false(g) for g in graph) or len(node.args) > 4:
+                self.refuse("AMP902", node)
         elif name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in walk(a)):
             self.refuse("AMP917", node)
         else:
@@ -154,7 +173,9 @@ class _Reading:
             self.refuse("AMP904", node, "distributed autograd keeps the gradients outside `.grad`")
             return
         elif self.is_not_a_tensor(node, func):
-            if not self.sites.hidden(node, self.frame).backward:
+            method = self.sites.frames.method_of(self.frame)
+            inside = method is not None and method.owner is not None and self.roles.is_function(method.owner)
+            if not inside and not self.sites.hidden(node, self.frame).backward:
                 self.refuse("AMP904", node, f"`{dotted(func.value) or '...'}.backward(...)` is not a tensor's backward")
             return
         if any(k.arg == "create_graph" and not is_false(k.value) for k in node.keywords):
@@ -180,7 +201,7 @@ class _Reading:
         receiver = dotted(func.value)
         if receiver in ("self", "cls", "ctx") or (isinstance(func.value, ast.Call) and dotted(func.value.func) == "super"):
             return True
-        if self.roles.targets(node, self.frame):
+        if self.roles.targets(node, self.frame) or receiver in self.sites.names.aliases:
             return True
         engines = (Role.OPTIMIZER, Role.MODEL, Role.WRAPPER)
         return bool(receiver) and bool(node.args) and self.roles.of(func.value, self.frame) in engines

@@ -20,6 +20,7 @@ class Summary(NamedTuple):
     step: bool = False
     read: bool = False
     write: bool = False
+    differentiate: bool = False
     forward: bool = False
     suspend: bool = False
     zeros: frozenset[tuple[str, frozenset[str]]] = frozenset()  # what it clears on every path: (optimizer, models)
@@ -30,6 +31,7 @@ class Summary(NamedTuple):
             self.step or other.step,
             self.read or other.read,
             self.write or other.write,
+            self.differentiate or other.differentiate,
             self.forward or other.forward,
             self.suspend or other.suspend,
             self.zeros | other.zeros,
@@ -69,8 +71,9 @@ def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
         here = Summary(
             Kind.BACKWARD in kinds,
             Kind.STEP in kinds,
-            Kind.READ in kinds,
+            Kind.READ in kinds or Kind.REPLACE in kinds,
             facts.barrier is Barrier.WRITE,
+            facts.barrier is Barrier.GRADIENT,
             facts.compute in (Compute.FORWARD, Compute.MATMUL, Compute.LOSS),
             facts.barrier is Barrier.SUSPEND,
             _cleared(facts, frame) if stmt in frame.node.body else frozenset(),

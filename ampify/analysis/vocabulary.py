@@ -37,6 +37,7 @@ TENSOR_METHODS = frozenset(
     ).split()
 )
 CLEARING = frozenset({"zero_", "detach_", "zero_grad"})
+DETACHING = frozenset("item detach numpy tolist argmax data".split())
 REDUCING = frozenset("mean sum squeeze view reshape unsqueeze values float".split())  # methods that combine losses
 COMBINING = frozenset("sum list tuple len min max torch.stack torch.cat torch.mean torch.sum".split())  # functions that do
 SECOND_ORDER = frozenset(

@@ -43,6 +43,8 @@ def plan_regions(scope: Scope, places: Places) -> tuple[list[Wrap], list[Refusal
 def plan_evaluation(scope: Scope) -> list[Wrap]:
     """The autocast regions round a scope's forwards under no_grad or inference_mode."""
     wraps: list[Wrap] = []
+    if scope.name == "__init__":
+        return wraps  # probes for shapes
     _place_evaluation(scope.body, scope.no_grad, wraps)
     return wraps
 
@@ -89,6 +91,9 @@ def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[i
                 for inner in reversed(block):
                     _collect(inner, wanted, found, hidden, kill=False, no_grad=no_grad or stmt.no_grad)
     if stmt.defs & wanted:
+        if stmt.detached and stmt.compute not in STRONG and stmt.compute is not Compute.LOSS:
+            wanted -= stmt.defs if kill and stmt.rebinds else frozenset()
+            return
         found[stmt.number] = stmt
         if no_grad or stmt.no_grad:
             hidden.add(stmt.number)

@@ -143,7 +143,10 @@ def _complete(scope: Scope, places: Places, overlay: Overlay) -> tuple[Overlay, 
     if any(v.problem in (Problem.UNSCALED_TWICE, Problem.STEPPED_TWICE) for v in result.violations) and result.pending:
         repaired = overlay
         for index in result.pending:
-            repaired = _add(repaired, index, Event(Kind.UPDATE), after=False)
+            place = places[index]
+            steps = [s for s in place.block[: place.position] if any(e.kind is Kind.STEP for e in s.all_events())]
+            at = steps[-1].number if steps else index
+            repaired = _add(repaired, at, Event(Kind.UPDATE), after=bool(steps))
         after_repair = check(scope, repaired)
         if len(after_repair.violations) < len(result.violations):
             overlay, result = repaired, after_repair
@@ -185,12 +188,20 @@ def _refusals(scope: Scope, result: Check) -> list[Refusal]:
     found = []
     for violation in result.violations[:1]:
         code = CODE_OF[violation.problem]
+        if violation.problem is Problem.READ_SCALED and _only_possible(scope, violation):
+            code = "AMP921"
         if violation.problem is Problem.MIXED and shares.get(violation.target):
             code = "AMP907"
         if violation.problem is Problem.UNSCALED_TWICE and not _reads_every_micro_step(scope, violation):
             code = "AMP921"
         found.append(Refusal(code, violation.line or scope.line, 0, f"`{violation.target}`" if violation.target else ""))
     return found
+
+
+def _only_possible(scope: Scope, violation: Violation) -> bool:
+    """Whether gradients are not plainly looked at, but handed to a call that may."""
+    at = next(s for s in scope.statements() if s.number == violation.stmt)
+    return all(e.soft for e in at.events if e.kind is Kind.READ)
 
 
 def _reads_every_micro_step(scope: Scope, violation: Violation) -> bool:

@@ -22,8 +22,8 @@ Row = cst.SimpleStatementLine | cst.BaseCompoundStatement
 def emit(source: bytes, plan: Plan, configure: str | None = None) -> bytes:
     """The source with the plan's edits. Raises RenderError for a bug; libcst.ParserSyntaxError passes through."""
     module = cst.parse_module(source)
-    emitter = _Emitter(plan, module.default_indent, b"\\\n" in source or b"\\\r" in source)
-    body = emitter.body(module.body, 0)
+    emitter = _Emitter(plan, module.default_indent)
+    body = emitter.body(module.body, 0, "")
     assert plan.imports is not None
     at = _rows_through(module.body, plan.imports.after)
     new: list[Row] = []
@@ -78,8 +78,8 @@ def _body(node: cst.CSTNode) -> cst.CSTNode:
 
 
 class _Emitter:
-    def __init__(self, plan: Plan, indent: str, continued: bool) -> None:
-        self.names, self.indent, self.continued = plan.names, indent, continued
+    def __init__(self, plan: Plan, step: str) -> None:
+        self.names, self.step = plan.names, step
         self.wraps = {e.first: e for e in plan.edits if isinstance(e, Wrap)}
         self.rewrites: dict[int, list[Rewrite]] = {}
         self.before: dict[int, list[Insert]] = {}
@@ -98,8 +98,8 @@ class _Emitter:
 
     # blocks ------------------------------------------------------------------------------------------
 
-    def body(self, rows: Sequence[cst.CSTNode], first: int) -> list[Row]:
-        """The rows of a block whose first statement has index `first`, with the edits made."""
+    def body(self, rows: Sequence[cst.CSTNode], first: int, indent: str) -> list[Row]:
+        """The rows, indented by `indent`, of a block whose first statement has index `first`, with the edits made."""
         out: list[Row] = []
         wrapped: list[Row] = []
         wrap: Wrap | None = None
@@ -110,9 +110,13 @@ class _Emitter:
                 out.append(row)  # type: ignore[arg-type]
                 index = end
                 continue
-            for at, span, piece in self.pieces(row, index):
+            for at, span, piece in self.pieces(row, index, indent):
                 last = at + span - 1
                 before = self.inserted(self.before, at)
+                if before:
+                    above, own = nodes.split_leading(piece.leading_lines)
+                    before[0] = before[0].with_changes(leading_lines=above)
+                    piece = piece.with_changes(leading_lines=own)
                 after = self.inserted(self.after, last if isinstance(piece, cst.SimpleStatementLine) else at)
                 if wrap is None and at in self.wraps:
                     wrap = self.wraps[at]
@@ -121,7 +125,7 @@ class _Emitter:
                 else:
                     (out if wrap is None else wrapped).extend([*before, piece])
                 if wrap is not None and at <= wrap.last <= last:
-                    out.append(self.region(wrapped))
+                    out.append(self.region(wrapped, indent))
                     wrap = None
                 (out if wrap is None else wrapped).extend(after)
             index = end
@@ -135,21 +139,20 @@ class _Emitter:
     def small(self, edit: Insert) -> cst.BaseSmallStatement:
         return nodes.statement(edit.text.format(**self.names))
 
-    def region(self, rows: list[Row]) -> cst.With:
+    def region(self, rows: list[Row], indent: str) -> cst.With:
         """A region round rows; what stood above the first of them stands above the region."""
-        if self.continued:
-            rows = [nodes.indented(row, self.indent) for row in rows]  # type: ignore[misc]
         leading = rows[0].leading_lines
-        return nodes.region(self.names["autocast"], [rows[0].with_changes(leading_lines=[]), *rows[1:]], leading)
+        body = [nodes.deeper(row, indent, self.step) for row in (rows[0].with_changes(leading_lines=[]), *rows[1:])]
+        return nodes.region(self.names["autocast"], body, leading)
 
     # rows --------------------------------------------------------------------------------------------
 
-    def pieces(self, row: cst.CSTNode, index: int) -> list[tuple[int, int, Row]]:
+    def pieces(self, row: cst.CSTNode, index: int, indent: str) -> list[tuple[int, int, Row]]:
         """A row with the edits inside it made, as (first statement, number of statements, row); split where a region begins or
         ends in the middle of a line."""
         if isinstance(row, cst.SimpleStatementLine):
             return self.line(row, index)
-        return [(index, count(row), self.compound(row, index))]
+        return [(index, count(row), self.compound(row, index, indent))]
 
     def line(self, row: cst.SimpleStatementLine, index: int) -> list[tuple[int, int, Row]]:
         smalls = [self.rewritten(small, index + i) for i, small in enumerate(row.body)]
@@ -204,7 +207,7 @@ class _Emitter:
 
     # compounds ---------------------------------------------------------------------------------------
 
-    def compound(self, node: cst.CSTNode, index: int) -> Row:
+    def compound(self, node: cst.CSTNode, index: int, indent: str) -> Row:
         """A compound statement with the edits in its blocks made."""
         if index in self.rewrites:
             raise RenderError("an edit in the header of a compound statement")
@@ -213,15 +216,18 @@ class _Emitter:
         for field, block in _blocks(node):
             size = count(block)
             if self.touches(position, position + size):
-                changes[field] = self.compound(block, position) if isinstance(block, cst.If) else self.block(block, position)
+                changes[field] = (
+                    self.compound(block, position, indent) if isinstance(block, cst.If) else self.block(block, position, indent)
+                )
             position += size
         for field, new in changes.items():
             node = _replaced(node, field, new)
         return node  # type: ignore[return-value]
 
-    def block(self, block: cst.CSTNode, first: int) -> cst.CSTNode:
+    def block(self, block: cst.CSTNode, first: int, indent: str) -> cst.CSTNode:
         if isinstance(block, cst.IndentedBlock):
-            return block.with_changes(body=self.body(block.body, first))
+            deeper = indent + (block.indent if block.indent is not None else self.step)
+            return block.with_changes(body=self.body(block.body, first, deeper))
         suite = cst.ensure_type(block, cst.SimpleStatementSuite)
         indices = range(first, first + len(suite.body))
         if not any(i in self.wraps for i in indices):
@@ -232,7 +238,7 @@ class _Emitter:
                 smalls.extend(self.small(e) for e in self.after.get(i, ()))
             return suite.with_changes(body=self.separated(smalls))
         row = cst.SimpleStatementLine(suite.body, trailing_whitespace=suite.trailing_whitespace)
-        return cst.IndentedBlock(self.body([row], first))
+        return cst.IndentedBlock(self.body([row], first, indent + self.step))
 
 
 def _has_next(small: cst.BaseSmallStatement) -> bool:

@@ -69,28 +69,6 @@ def _has_comment(space: cst.BaseParenthesizableWhitespace) -> bool:
     return space.first_line.comment is not None or any(empty.comment is not None for empty in space.empty_lines)
 
 
-class _Continuations(cst.CSTTransformer):
-    """Indents lines that a backslash continues, which libcst takes for plain white space."""
-
-    def __init__(self, indent: str) -> None:
-        self.indent = indent
-
-    def leave_SimpleWhitespace(
-        self, original_node: cst.SimpleWhitespace, updated_node: cst.SimpleWhitespace
-    ) -> cst.BaseParenthesizableWhitespace:
-        value = updated_node.value
-        if "\\" not in value:
-            return updated_node
-        return updated_node.with_changes(value=value.replace("\n", "\n" + self.indent))
-
-
-def indented(row: cst.BaseStatement, indent: str) -> cst.BaseStatement:
-    """A row to stand one level deeper: its continued lines too."""
-    changed = row.visit(_Continuations(indent))
-    assert isinstance(changed, cst.BaseStatement)
-    return changed
-
-
 def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
     """The expression without the parentheses that a call's own make superfluous."""
     plain = all(isinstance(p.whitespace_after, cst.SimpleWhitespace) for p in node.lpar)
@@ -98,3 +76,43 @@ def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
         if not isinstance(node, cst.Tuple | cst.GeneratorExp | cst.Yield | cst.NamedExpr):
             return node.with_changes(lpar=[], rpar=[])
     return node
+
+
+class _Deeper(cst.CSTTransformer):
+    """Finishes what libcst's own indenting of a moved row leaves: lines continued by a backslash go along, blank lines stay."""
+
+    def __init__(self, outer: str, step: str) -> None:
+        self.step, self.indents = step, [outer]
+
+    def visit_IndentedBlock(self, node: cst.IndentedBlock) -> None:
+        self.indents.append(self.indents[-1] + (node.indent if node.indent is not None else self.step))
+
+    def leave_IndentedBlock(self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock) -> cst.BaseSuite:
+        self.indents.pop()
+        return updated_node
+
+    def leave_SimpleWhitespace(
+        self, original_node: cst.SimpleWhitespace, updated_node: cst.SimpleWhitespace
+    ) -> cst.BaseParenthesizableWhitespace:
+        if "\\" not in updated_node.value:
+            return updated_node
+        return updated_node.with_changes(value=updated_node.value.replace("\n", "\n" + self.step))
+
+    def leave_EmptyLine(self, original_node: cst.EmptyLine, updated_node: cst.EmptyLine) -> cst.EmptyLine:
+        if updated_node.comment is not None or not updated_node.indent:
+            return updated_node
+        written = self.indents[-1] + updated_node.whitespace.value
+        return updated_node.with_changes(indent=False, whitespace=cst.SimpleWhitespace(written))
+
+
+def deeper(row: cst.BaseStatement, outer: str, step: str) -> cst.BaseStatement:
+    """A row of a block indented by `outer`, to stand one `step` deeper."""
+    changed = row.visit(_Deeper(outer, step))
+    assert isinstance(changed, cst.BaseStatement)
+    return changed
+
+
+def split_leading(lines: Sequence[cst.EmptyLine]) -> tuple[list[cst.EmptyLine], list[cst.EmptyLine]]:
+    """The lines above a statement, through the last blank one, and the comments that belong to the statement itself."""
+    blank = max((i for i, line in enumerate(lines) if line.comment is None), default=-1)
+    return list(lines[: blank + 1]), list(lines[blank + 1 :])
