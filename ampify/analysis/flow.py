@@ -307,6 +307,8 @@ def _is_detached(value: ast.expr) -> bool:
     while isinstance(value, ast.Call | ast.Attribute | ast.Subscript):
         if isinstance(value, ast.Attribute) and value.attr in DETACHING:
             return True
+        if isinstance(value, ast.Call) and dotted(value.func) in ("int", "float", "bool", "str", "len"):
+            return True
         value = value.func if isinstance(value, ast.Call) else value.value
     return False
 

@@ -60,7 +60,7 @@ def _slice(backward: Stmt, wanted: set[str], places: Places) -> set[int]:
     level = 0
     for place in places.outward(backward.number):
         for stmt in reversed(place.block[: place.position]):
-            _collect(stmt, wanted, found, hidden, kill=True)
+            _collect(stmt, wanted, found, hidden)
         if level == 0:
             innermost = set(found)
         parent = place.parent
@@ -81,23 +81,25 @@ def _slice(backward: Stmt, wanted: set[str], places: Places) -> set[int]:
     return _tainted(visible, seeds, inner)
 
 
-def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[int], kill: bool, no_grad: bool = False) -> None:
+def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[int], no_grad: bool = False) -> None:
     """Adds to `found` what `stmt` contributes to the values in `wanted`, and to `wanted` what that needs."""
     if stmt.blocks:
         before = -1
         while before != len(wanted):  # values may go round an inner loop
             before = len(wanted)
             for block in stmt.blocks:
+                inside = set(wanted)
                 for inner in reversed(block):
-                    _collect(inner, wanted, found, hidden, kill=False, no_grad=no_grad or stmt.no_grad)
+                    _collect(inner, inside, found, hidden, no_grad or stmt.no_grad)
+                wanted |= inside
     if stmt.defs & wanted:
         if stmt.detached and stmt.compute not in STRONG and stmt.compute is not Compute.LOSS:
-            wanted -= stmt.defs if kill and stmt.rebinds else frozenset()
+            wanted -= stmt.defs if stmt.rebinds else frozenset()
             return
         found[stmt.number] = stmt
         if no_grad or stmt.no_grad:
             hidden.add(stmt.number)
-        if kill and stmt.rebinds:
+        if stmt.rebinds:
             wanted -= stmt.defs
         wanted |= stmt.uses
 
