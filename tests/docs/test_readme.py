@@ -1,0 +1,80 @@
+"""README.md: what it shows is what happens."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ampify.diagnostics import REFUSALS
+from tests.conftest import Ampify
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_diff_is_what_ampify_prints(ampify: Ampify) -> None:
+    done = ampify("--diff", "fixtures/readme/train.in.py", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert _blocks("diff") == [done.stdout.decode()]
+
+
+def test_the_shipped_example_is_the_one_in_the_first_command() -> None:
+    assert _blocks("sh")[0].strip().endswith(".venv/bin/ampify --diff fixtures/readme/train.in.py")
+
+
+def test_ci_runs_the_test_command() -> None:
+    install, command = [line.removesuffix(" &&") for line in _blocks("sh")[1].splitlines()][-2:]
+    ci = (ROOT / ".ci/run").read_text().splitlines()
+    assert command == "python -m pytest -n 2"
+    assert command in ci
+    assert any(shlex.split(line)[-1:] == shlex.split(install)[-1:] for line in ci if " pip install " in line)
+
+
+def test_ci_and_readme_install_the_pinned_torch() -> None:
+    pinned = re.search(r'"(torch==\S+)"', (ROOT / "pyproject.toml").read_text())
+    assert pinned
+    assert f"pip install {pinned[1]} &&\n" in _blocks("sh")[1]
+    assert re.search(rf"^python -m pip install .*{re.escape(pinned[1])}$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+
+
+def test_the_refusals_are_the_ones_in_the_code() -> None:
+    def reason(message: str) -> str:
+        return message.removesuffix(": {}").replace("{}", "…").replace("|", "\\|")
+
+    expected = "\n".join(f"| {code} | {reason(message)} |" for code, (message, _) in REFUSALS.items())
+    assert "\n".join(re.findall(r"^\| AMP9\d\d \|.*$", README, re.MULTILINE)) == expected
+
+
+def test_every_command_line_is_one(ampify: Ampify) -> None:
+    described = ampify("--help").stdout.decode()
+    for option in {word for line in README.splitlines() for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}:
+        assert option in described, option
+
+
+@pytest.mark.parametrize("variable", ["AMPIFY_MODE", "AMPIFY_DEVICE", "AMPIFY_INIT_SCALE"])
+def test_a_wrong_setting_names_what_the_table_names(variable: str) -> None:
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{variable}`"))
+    code = "import ampify_runtime as r; r.autocast(); r.scaler.scale(__import__('torch').ones(()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT / "runtime"), variable: "nonsense"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(f"ValueError: {variable}='nonsense'")
+    for value in re.findall(r"`([a-z][a-z0-9-]*)`", row.split("|")[2]):
+        assert value in message
+
+
+def test_files_that_are_named_exist() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
