@@ -78,10 +78,8 @@ def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
 
 
 def _render(source: bytes, tree: ast.Module, program: Program, plan: Plan, options: Options) -> Result:
-    from libcst import ParserSyntaxError
-
     from ampify.proof import ProofError, prove
-    from ampify.render.emit import emit
+    from ampify.render.emit import UnreadableError, emit
 
     edits = _applied(tree, plan)
     try:
@@ -89,8 +87,8 @@ def _render(source: bytes, tree: ast.Module, program: Program, plan: Plan, optio
         if not _keeps_lines(source, output, edits):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
         prove(source, output)
-    except ParserSyntaxError as error:
-        return _refused(source, "AMP920", error.raw_line, error.raw_column + 1, "libcst does not read it")
+    except UnreadableError as error:
+        return _refused(source, "AMP920", error.line, error.column, "libcst does not read it")
     except ProofError as error:
         return _bug(source, str(error))
     return Result("converted", output, edits)

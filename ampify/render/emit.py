@@ -12,6 +12,14 @@ from ampify.plan.edits import Insert, Plan, Rewrite, Wrap
 from ampify.render import nodes
 
 
+class UnreadableError(Exception):
+    """libcst does not read the file, though Python does; `line` and `column` are 1-based."""
+
+    def __init__(self, line: int, column: int) -> None:
+        super().__init__(f"{line}:{column}")
+        self.line, self.column = line, column
+
+
 class RenderError(Exception):
     """The plan and the syntax trees do not fit together: a bug of ampify's."""
 
@@ -20,8 +28,11 @@ Row = cst.SimpleStatementLine | cst.BaseCompoundStatement
 
 
 def emit(source: bytes, plan: Plan, configure: str | None = None) -> bytes:
-    """The source with the plan's edits. Raises RenderError for a bug; libcst.ParserSyntaxError passes through."""
-    module = cst.parse_module(source)
+    """The source with the plan's edits. Raises UnreadableError, and RenderError for a bug."""
+    try:
+        module = cst.parse_module(source)
+    except cst.ParserSyntaxError as error:
+        raise UnreadableError(error.raw_line, error.raw_column + 1) from None
     emitter = _Emitter(plan, module.default_indent)
     body = emitter.body(module.body, 0, "")
     assert plan.imports is not None
