@@ -19,6 +19,7 @@ class Kind(Enum):
     SCHEDULE = "schedule"  # a learning-rate schedule advances
     UNSCALE = "unscale_"  # scaler.unscale_(optimizer)
     UPDATE = "update"  # scaler.update()
+    HANDED = "handed"  # an unknown call gets an optimizer
     UNIT = "unit"  # a call that trains by itself: backward, step and update inside
 
 
@@ -83,6 +84,7 @@ class Stmt(NamedTuple):
     test_names: frozenset[str] = frozenset()
     endless: bool = False  # while True
     no_grad: bool = False  # a `with torch.no_grad():`
+    suppresses: bool = False  # a `with` that swallows exceptions
     autocast: bool = False  # a `with autocast():` of the runtime's
     detached: bool = False  # an assignment of a value without gradient: `x.item()`, `x.detach()`
     rebinds: bool = False  # a plain assignment: the old value of `defs` is gone

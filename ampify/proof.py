@@ -13,6 +13,7 @@ import warnings
 
 from ampify.analysis.analyse import analyse
 from ampify.analysis.names import RUNTIME, Names, dotted
+from ampify.analysis.walk import walk
 from ampify.plan.planner import make_plan
 from ampify.program import Kind, Program, Scope
 from ampify.protocol import check
@@ -32,6 +33,7 @@ def prove(original: bytes, output: bytes) -> None:
     except (SyntaxError, ValueError, RecursionError) as error:
         raise ProofError(f"the output does not compile: {error}") from None
     _same_comments(original, output)
+    _imports_first(after)
     program = analyse(after)
     _protocol(program)
     if program.refusals or make_plan(program).edits or make_plan(program).refusals:
@@ -39,6 +41,33 @@ def prove(original: bytes, output: bytes) -> None:
     difference = _difference(erase(before), erase(after))
     if difference:
         raise ProofError(f"erasing the edits does not give the original back: {difference}")
+
+
+def _imports_first(tree: ast.Module) -> None:
+    """The runtime's names are bound by its import alone, before anything runs that uses them."""
+    local = set(Names(tree).runtime.values())
+    for node in walk(tree):
+        bound = [node.id] if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) else []
+        if isinstance(node, ast.arg):
+            bound = [node.arg]
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            bound = [node.name]
+        elif isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != RUNTIME):
+            bound = [a.asname or a.name.partition(".")[0] for a in node.names]
+        if local.intersection(bound):
+            raise ProofError(f"`{local.intersection(bound).pop()}` of the output means two things")
+    needed = {name: {name} for name in local}  # by name, what of the runtime's it needs when it runs
+    known: set[str] = set()
+    for stmt in tree.body:
+        if isinstance(stmt, ast.ImportFrom) and stmt.module == RUNTIME:
+            known.update(a.asname or a.name for a in stmt.names)
+            continue
+        names = {n.id for n in walk(stmt) if isinstance(n, ast.Name)}
+        used = {name for each in names if each in needed for name in needed[each]}
+        if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            needed[stmt.name] = used
+        elif used - known:
+            raise ProofError(f"line {stmt.lineno} of the output uses `{(used - known).pop()}` before its import")
 
 
 # protocol --------------------------------------------------------------------------------------------
@@ -92,6 +121,21 @@ class _Eraser(ast.NodeTransformer):
             return node.func.attr
         return ""
 
+    def unscaled(self, node: ast.expr) -> ast.expr:
+        """The loss of `scaler.scale(loss)`, which may stand only where a backward begins."""
+        if self.method(node) == "scale" and isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
+            return node.args[0]
+        return node
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        node.body = [s for s in node.body if not self.pins(s)]
+        return self.generic_visit(node)
+
+    def pins(self, stmt: ast.stmt) -> bool:
+        """Whether a statement is `configure(mode=...)`, which stands at module level only."""
+        call = stmt.value if isinstance(stmt, ast.Expr) else None
+        return isinstance(call, ast.Call) and bool(self.configure) and dotted(call.func) == self.configure
+
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         return None if node.module == RUNTIME and not node.level else node
 
@@ -111,17 +155,20 @@ class _Eraser(ast.NodeTransformer):
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         call = node.value
-        if self.method(call) in ("unscale_", "update"):
-            return None
-        if isinstance(call, ast.Call) and self.configure and dotted(call.func) == self.configure:
+        operands = {"unscale_": 1, "update": 0}.get(self.method(call))
+        if isinstance(call, ast.Call) and len(call.args) == operands and not call.keywords:
             return None
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         method = self.method(node)
-        if method == "scale" and len(node.args) == 1 and not node.keywords:
-            return node.args[0]
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "backward":
+            node.func.value = self.unscaled(node.func.value)
+            if dotted(node.func).endswith("autograd.backward"):
+                node.args[:1] = [self.unscaled(a) for a in node.args[:1]]
+                for keyword in node.keywords:
+                    keyword.value = self.unscaled(keyword.value) if keyword.arg == "tensors" else keyword.value
         if method in ("step", "step_scheduler") and node.args:
             return ast.Call(ast.Attribute(node.args[0], "step", ast.Load()), node.args[1:], node.keywords)
         return node

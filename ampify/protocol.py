@@ -56,6 +56,7 @@ class Overlay(NamedTuple):
 
     before: Mapping[int, tuple[Event, ...]] = MappingProxyType({})
     after: Mapping[int, tuple[Event, ...]] = MappingProxyType({})
+    covered: frozenset[int] = frozenset()  # statements that will be in a region
 
 
 class Ends(NamedTuple):
@@ -111,6 +112,8 @@ class _Machine:
         self.at = {key: i for i, key in enumerate(self.keys)}
         self.shares = scope.shares()
         self.overlay, self.strict = overlay, strict
+        regions = [s for s in scope.statements() if s.autocast]
+        self.covered = overlay.covered.union(*(range(s.number, s.end) for s in regions))
         self.violations: set[Violation] = set()
         self.pending: dict[int, frozenset[str]] = {}
         self.mixed_at: dict[str, int] = {}  # the backward that first added to gradients of another scale
@@ -173,7 +176,8 @@ class _Machine:
             return self.attempt(stmt, worlds)
         worlds = self.forget(self.events(stmt, worlds), stmt.defs)
         if stmt.kind == "with":
-            return self.block(stmt.blocks[0], worlds)
+            ends = self.block(stmt.blocks[0], worlds)
+            return ends._replace(falls=ends.falls | ends.raises) if stmt.suppresses else ends
         if stmt.kind == "match":
             ends = Ends(worlds)
             for arm in stmt.blocks:
@@ -244,10 +248,17 @@ class _Machine:
         for handler in handlers:
             inner = self.block(handler, tried.raises)
             ends = ends.join(inner, ends.falls | inner.falls)
-        if final:
-            closed = self.block(final, ends.falls)
-            ends = ends.join(closed, closed.falls)
-        return ends
+        return self.finally_(final, ends) if final else ends
+
+    def finally_(self, final: Block, ends: Ends) -> Ends:
+        """Every way out of a `try` leads through its `finally`."""
+        out = Ends(NONE)
+        for way, worlds in zip(ends._fields, ends, strict=True):
+            if worlds:
+                closed = self.block(final, worlds)
+                out = out.join(closed._replace(falls=NONE), out.falls)
+                out = out._replace(**{way: getattr(out, way) | closed.falls})
+        return out
 
     def note_pending(self, stmt: Stmt, worlds: Worlds) -> None:
         waiting = {key for state, _ in worlds for key, (_, stage) in zip(self.keys, state, strict=True) if stage != READY}
@@ -257,8 +268,8 @@ class _Machine:
     # events ------------------------------------------------------------------------------------------
 
     def apply(self, event: Event, stmt: Stmt, worlds: Worlds) -> Worlds:
-        if event.kind in (Kind.SCHEDULE,):
-            return worlds
+        if event.kind in (Kind.SCHEDULE, Kind.HANDED) or (event.soft and stmt.number in self.covered):
+            return worlds  # a call inside a region computes; it does not look at gradients
         if event.kind is Kind.BACKWARD and self.strict and not event.done:
             self.violate(Problem.NOT_SCALED, stmt, event, "")
         return frozenset((self.transition(event, stmt, state), facts) for state, facts in worlds)

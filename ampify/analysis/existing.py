@@ -15,7 +15,7 @@ def amp_in_use(tree: ast.Module, names: Names) -> str:
     """The name of the mixed precision a file uses, or an empty string. Names imported and never used do not count."""
     aliases = {local: full for local, full in names.aliases.items() if _is_amp(full)}
     for node in walk(tree):
-        if isinstance(node, ast.Name) and node.id in aliases:
+        if isinstance(node, ast.Name) and node.id in aliases and isinstance(node.ctx, ast.Load):
             return _short(aliases[node.id])
         if isinstance(node, ast.Attribute):
             name = names.resolve(node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from ampify.analysis import owners
+from ampify.analysis import gradients, owners
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
@@ -60,6 +60,9 @@ class Builder:
         repeated = not isinstance(node, ast.Module)
         return Scope(self.frame.name, self._block(node.body), self.optimizers, repeated, no_grad, getattr(node, "lineno", 1))
 
+    def _suppresses(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Call) and self.sites.names.resolve(node.func) == "contextlib.suppress"
+
     def _is_context(self, stmt: ast.stmt) -> bool:
         """Whether a statement is a `with` under which gradients are off, or autocast on."""
         if not isinstance(stmt, ast.With | ast.AsyncWith):
@@ -90,7 +93,10 @@ class Builder:
         """The roots of what an optimizer was built with; empty when its construction is not in sight."""
         roots: set[str] = set()
         for value, where in self.roles.sources(key, self.frame):
-            if isinstance(value, ast.Call) and self._constructs(value):
+            if isinstance(value, ast.Call) and not self._constructs(value):
+                # A factory: what it is handed is what it builds on.
+                roots |= {t for t in gradients.touched(value, where, self.roles) if not t.startswith("@")}
+            elif isinstance(value, ast.Call):
                 given = value.args[:1] or [k.value for k in value.keywords if k.arg == "params"]
                 for argument in given:
                     roots |= owners.roots(argument, where, self.roles)
@@ -106,6 +112,8 @@ class Builder:
     def _event(self, raw: Raw) -> Event:
         if raw.key:
             targets: tuple[str, ...] = (raw.key,)
+        elif raw.kind is Kind.HANDED:
+            targets = tuple(sorted(r[1:] for r in raw.roots))
         elif raw.kind in (Kind.READ, Kind.REPLACE):
             targets = self._owners(raw)
         elif raw.kind is Kind.ZERO:
@@ -204,6 +212,7 @@ class Builder:
                 autocast=ours,
                 no_grad=any(self._is_no_grad(c) for c in contexts),
                 barrier=Barrier.REGION if ours else built.barrier,
+                suppresses=any(self._suppresses(c) for c in contexts),
             )
         elif isinstance(stmt, ast.For) and self._updates_by_hand(stmt, built):
             self.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, ""))

@@ -31,6 +31,7 @@ class Frame:
         self.used: dict[str, set[str]] = {}
         self.called: set[str] = set()
         self.calls: list[ast.Call] = []
+        self.lambdas: list[ast.Lambda] = []
 
     @property
     def name(self) -> str:
@@ -104,6 +105,8 @@ class Frames:
             self._bind(node.optional_vars, node.context_expr, (), "with", frame)
         elif isinstance(node, ast.Call):
             self._call(node, frame)
+        elif isinstance(node, ast.Lambda):
+            frame.lambdas.append(node)
         for child in children(node):
             self._visit(child, frame)
 
@@ -124,7 +127,14 @@ class Frames:
         if isinstance(node.func, ast.Attribute):
             receiver = dotted(node.func.value)
             if receiver:
-                self._record(frame, receiver).used.setdefault(self._own(frame, receiver), set()).add(node.func.attr)
+                self._use(frame, receiver, node.func.attr)
+            if receiver and receiver == self.names.runtime.get("scaler") and node.args and dotted(node.args[0]):
+                # `scaler.step(x)` says of x what `x.step()` says.
+                self._use(frame, dotted(node.args[0]), {"step_scheduler": "schedule"}.get(node.func.attr, node.func.attr))
+
+    def _use(self, frame: Frame, text: str, method: str) -> None:
+        """Notes that a method is called on a value."""
+        self._record(frame, text).used.setdefault(self._own(frame, text), set()).add(method)
 
     def _record(self, frame: Frame, text: str) -> Frame | ClassInfo:
         """Where uses of a text are noted: the class for attributes of the instance, else the frame."""

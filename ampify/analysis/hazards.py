@@ -4,10 +4,10 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.frames import ClassInfo, Frame
+from ampify.analysis.linearity import nonlinear
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import uses_of
 from ampify.analysis.walk import walk
 from ampify.program import Refusal
 
@@ -24,14 +24,6 @@ FSDP1 = frozenset(
     }
 )
 HALF = frozenset({"torch.half", "torch.float16", "torch.bfloat16"})
-LINEAR = frozenset(
-    (
-        "mm matmul bmm mul div neg sum mean view reshape t transpose permute contiguous clone expand expand_as unsqueeze "
-        "squeeze flatten to float double half type_as masked_fill where zeros_like ones_like empty_like size dim detach "
-        "new_zeros index_select gather cuda cpu chunk split narrow repeat cumsum flip outer einsum conv2d "
-        "conv_transpose2d new_empty numel"
-    ).split()
-)
 
 
 def find(tree: ast.Module, names: Names, sites: Sites) -> Iterator[Refusal]:
@@ -39,6 +31,8 @@ def find(tree: ast.Module, names: Names, sites: Sites) -> Iterator[Refusal]:
     for frame in sites.frames.all:
         for call in frame.calls:
             yield from _call(call, frame, names, sites)
+        for function in frame.lambdas:
+            yield from _lambda(function, frame, sites)
     for node in walk(tree):
         if isinstance(node, ast.Attribute | ast.Name) and names.resolve(node) in FSDP1 and not isinstance(node.ctx, ast.Store):
             yield Refusal("AMP910", node.lineno, node.col_offset, "")
@@ -83,6 +77,16 @@ def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[
                     yield Refusal("AMP911", *at, f"`{dotted(target)}`")
 
 
+def _lambda(function: ast.Lambda, frame: Frame, sites: Sites) -> Iterator[Refusal]:
+    """A part of the training step that runs wherever a lambda is called."""
+    for node in walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            role = sites.roles.of(node.func.value, frame)
+            steps = node.func.attr == "step" and not node.args and role in (Role.OPTIMIZER, Role.WRAPPER, Role.UNKNOWN)
+            if steps or node.func.attr == "backward":
+                yield Refusal("AMP904", node.lineno, node.col_offset, f"`{ast.unparse(node)[:40]}` stands in a lambda")
+
+
 def _never_called(call: ast.Call, frame: Frame, sites: Sites) -> bool:
     """Whether a loss module is built and bound to a name that nothing calls."""
     if not sites.names.resolve(call.func).endswith(".BCELoss"):
@@ -98,29 +102,6 @@ def _nonlinear(info: ClassInfo) -> Iterator[Refusal]:
     method = info.methods.get("backward")
     if method is None or isinstance(method.node, ast.Module):
         return
-    arguments = method.node.args
-    tainted = {a.arg for a in arguments.args[1:]}
-    if arguments.vararg:
-        tainted.add(arguments.vararg.arg)
-    for _ in range(2):  # twice, for values that a loop carries round
-        for node in walk(method.node):
-            if isinstance(node, ast.Assign) and uses_of(node.value) & tainted:
-                tainted |= {t for target in node.targets for t in uses_of(target)}
-    for node in walk(method.node):
-        if not isinstance(node, ast.expr):
-            continue
-        bad = False
-        if isinstance(node, ast.Compare):
-            identity = all(isinstance(op, ast.Is | ast.IsNot) for op in node.ops)
-            bad = not identity and bool(uses_of(node) & tainted)
-        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.Mod | ast.FloorDiv):
-            bad = bool(uses_of(node) & tainted)
-        elif isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)
-            touched = {t for a in (*node.args, *(k.value for k in node.keywords)) for t in uses_of(a)}
-            if isinstance(node.func, ast.Attribute):
-                touched |= uses_of(node.func.value)
-            bad = bool(touched & tainted) and name.rstrip("_") not in LINEAR
-        if bad:
-            yield Refusal("AMP908", node.lineno, node.col_offset, f"`{ast.unparse(node)[:40]}` in `{info.node.name}.backward`")
-            return
+    node = nonlinear(method.node)
+    if isinstance(node, ast.expr | ast.stmt):
+        yield Refusal("AMP908", node.lineno, node.col_offset, f"`{ast.unparse(node)[:40]}` in `{info.node.name}.backward`")

@@ -33,6 +33,10 @@ class Names:
                 self.taken.add(node.id)
             elif isinstance(node, ast.arg):
                 self.taken.add(node.arg)
+            elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+                self.taken.add(node.name or "")
+            elif isinstance(node, ast.MatchMapping):
+                self.taken.add(node.rest or "")
             elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
                 self.taken.add(node.name)
         self.taken.update(self.aliases, assigned)

@@ -17,8 +17,11 @@ def roots(node: ast.AST, frame: Frame, roles: Roles, seen: frozenset[str] = froz
     """The texts of the models or tensors whose parameters an expression holds; `@key` for those of an optimizer's groups."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in PARAMETERS:
         return canonical(node.func.value, frame, roles)
-    if isinstance(node, ast.Attribute) and node.attr == "param_groups":
-        return frozenset({"@" + dotted(node.value)})
+    groups = node
+    while isinstance(groups, ast.Subscript):
+        groups = groups.value  # optimizer.param_groups[0]["params"]
+    if isinstance(groups, ast.Attribute) and groups.attr == "param_groups":
+        return frozenset({"@" + dotted(groups.value)})
     found: set[str] = set()
     text = dotted(node)
     if text:

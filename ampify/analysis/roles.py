@@ -38,7 +38,7 @@ WRAPPERS = frozenset(
     }
 )
 OPTIMIZER_CLASS = re.compile(
-    r"(Adam|SGD|RMSprop|Adagrad|Adadelta|Lamb|LAMB|LARS|Lion|Adan|Muon|Ranger|Adafactor|Shampoo|KFAC|Sophia|Adabelief|AdaBelief)\w*$"
+    r"(Adam|SGD|RMSprop|Adagrad|Adadelta|Lamb(?!da)|LAMB|LARS|Lion|Adan|Muon|Ranger|Adafactor|Shampoo|KFAC|Sophia|Adabelief|AdaBelief)\w*$"
 )
 OPTIMIZER_NAME = re.compile(
     r"(^|_)(opt|optim|optimizer|optimiser|solver|optimizers|trainer)(_?[A-Za-z0-9]{0,3}$|_)|optim|opt$", re.I

@@ -12,7 +12,7 @@ from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, summarize
 from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
-from ampify.analysis.vocabulary import NOT_OPTIMIZERS, SECOND_ORDER
+from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, SECOND_ORDER
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
 
@@ -60,6 +60,8 @@ class _Reading:
             if isinstance(node, ast.Call):
                 compute = max(compute, self.call(node), key=lambda level: level.value)
                 barrier = barrier or self.barrier(node)
+            elif isinstance(node, ast.Attribute) and node.attr in ("step", "backward"):
+                self.bound(node)
             elif isinstance(node, ast.Attribute) and node.attr in ("grad", "_grad"):
                 if gradients.reads_gradient(node, self.roles, self.parents):
                     kind = Kind.REPLACE if isinstance(node.ctx, ast.Store) else Kind.READ
@@ -109,6 +111,26 @@ class _Reading:
                 if dotted(target) and self.roles.of(target, self.frame) is Role.OPTIMIZER:
                     self.note(Kind.CREATE, self.stmt, key=dotted(target))
 
+    def bound(self, node: ast.Attribute) -> None:
+        """A step or backward that is handed on instead of called: nobody can tell when it runs."""
+        parent = self.parents.get(node)
+        if isinstance(parent, ast.Call) and parent.func is node:
+            return
+        role = self.roles.of(node.value, self.frame)
+        if isinstance(node.ctx, ast.Load) and role in (Role.OPTIMIZER, Role.WRAPPER):
+            self.refuse("AMP904", node, f"`{dotted(node)}` is called under another name")
+
+    def is_conditional(self, node: ast.AST) -> bool:
+        """Whether an expression is evaluated only under a condition within its statement, or several times."""
+        parent = self.parents.get(node)
+        while parent is not None and parent is not self.stmt:
+            if isinstance(
+                parent, ast.BoolOp | ast.IfExp | ast.comprehension | ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp
+            ):
+                return True
+            parent = self.parents.get(parent)
+        return False
+
     def told(self, targets: list[ast.expr]) -> None:
         """An attribute that is set on an optimizer during training: it takes part in backward passes, by hooks of its own."""
         for target in targets:
@@ -123,18 +145,30 @@ class _Reading:
         """Notes the events of one call; returns how much it looks like a forward pass."""
         func, name = node.func, self.sites.names.resolve(node.func)
         last = name.rpartition(".")[2]
+        level = Compute.NONE
+        if (
+            dotted(func) == "getattr"
+            and len(node.args) > 1
+            and isinstance(node.args[1], ast.Constant)
+            and node.args[1].value == "grad"
+        ):
+            self.note(Kind.READ, node, gradients.owner_of(node.args[0], self.frame, self.roles))
+            return level
         if isinstance(func, ast.Attribute):
             if self.sites.scaler and dotted(func.value) == self.sites.scaler:
                 self.scaler_call(func.attr, node)
                 return Compute.NONE
+            noted = len(self.events)
             if func.attr == "backward":
                 self.backward(node, func, name)
-                return Compute.NONE
-            if func.attr == "step":
-                return self.step(node, func)
-            if func.attr == "zero_grad":
+            elif func.attr == "step":
+                level = self.step(node, func)
+            elif func.attr == "zero_grad":
                 self.zero(node, func)
-                return Compute.NONE
+            if func.attr in ("backward", "step", "zero_grad"):
+                if self.is_conditional(node):
+                    self.conditional(node, noted)
+                return level if func.attr == "step" else Compute.NONE
         if last.startswith("clip_grad") or last in ("get_total_norm", "clip_grads_with_norm_"):
             self.clip(node, name)
         elif name in SECOND_ORDER:
@@ -147,9 +181,18 @@ class _Reading:
             return self.other_call(node, name)
         return Compute.NONE
 
+    def conditional(self, node: ast.Call, noted: int) -> None:
+        """Takes back the events of a call that may not run: a clearing cannot be relied on, a step or backward is refused."""
+        kinds = {e.kind for e in self.events[noted:]}
+        del self.events[noted:]
+        if kinds & {Kind.BACKWARD, Kind.STEP}:
+            self.refuse("AMP921", node, f"`{ast.unparse(node)[:40]}`, which runs under a condition in its own line")
+
     def scaler_call(self, method: str, node: ast.Call) -> None:
         key = dotted(node.args[0]) if node.args else ""
         kind = {"step": Kind.STEP, "unscale_": Kind.UNSCALE, "update": Kind.UPDATE}.get(method)
+        if method == "step_scheduler" and node.args and self.roles.of(node.args[0], self.frame) is Role.OPTIMIZER:
+            self.note(Kind.STEP, node, key=key)  # a step without the scaler
         if kind is not None:
             self.note(kind, node, key=key, done=True)
 
@@ -266,14 +309,31 @@ class _Reading:
         else:
             for key, roots in sorted(hidden.zeros, key=str):
                 self.note(Kind.ZERO, node, roots, key)
-            if hidden.read:
-                self.note(Kind.READ, node, gradients.touched(node, self.frame, self.roles))
+            if hidden.read or hidden.peek:
+                touched = gradients.touched(node, self.frame, self.roles)
+                if hidden.read or touched:
+                    self.note(Kind.READ, node, touched, soft=not hidden.read)
         if self.roles.targets(node, self.frame):
             return Compute.FORWARD if hidden.forward and not hidden.backward else Compute.CALL
         level = level_of(node, self.frame, self.roles)
         builds = dotted(node.func).rpartition(".")[2][:1].isupper()
         touched = frozenset() if builds else gradients.touched(node, self.frame, self.roles)
-        handed_optimizer = any(t.startswith("@") for t in touched)
-        if touched and (level is Compute.CALL or (level is Compute.FORWARD and handed_optimizer)):
+        own = f"@{dotted(node.func.value)}" if isinstance(node.func, ast.Attribute) else ""
+        handed = frozenset(t for t in touched if t.startswith("@") and t != own)
+        if handed:
+            self.note(Kind.HANDED, node, handed)
+        if touched and level in (Compute.CALL, Compute.FORWARD) and not self.runs_model(node):
             self.note(Kind.READ, node, touched, soft=True)
         return level
+
+    def runs_model(self, node: ast.Call) -> bool:
+        """Whether a call is a model's own, or by its name evaluates, saves or shows something: it leaves gradients alone."""
+        func = node.func
+        if isinstance(func, ast.Attribute):
+            receiver = self.roles.of(func.value, self.frame)
+            if (Role.MODEL in (receiver, self.roles.of(func, self.frame))) and "grad" not in func.attr:
+                return True
+        elif self.roles.of(func, self.frame) in (Role.MODEL, Role.LOSS):
+            return True
+        last = dotted(func).rpartition(".")[2].lower()
+        return "grad" not in last and any(word in last for word in LEAVING_GRADIENTS)

@@ -19,6 +19,7 @@ class Summary(NamedTuple):
     backward: bool = False
     step: bool = False
     read: bool = False
+    peek: bool = False  # may look at gradients: it hands the model on
     write: bool = False
     differentiate: bool = False
     forward: bool = False
@@ -30,6 +31,7 @@ class Summary(NamedTuple):
             self.backward or other.backward,
             self.step or other.step,
             self.read or other.read,
+            self.peek or other.peek,
             self.write or other.write,
             self.differentiate or other.differentiate,
             self.forward or other.forward,
@@ -71,7 +73,8 @@ def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
         here = Summary(
             Kind.BACKWARD in kinds,
             Kind.STEP in kinds,
-            Kind.READ in kinds or Kind.REPLACE in kinds,
+            any(e.kind in (Kind.READ, Kind.REPLACE) and not e.soft for e in facts.events),
+            any(e.soft for e in facts.events),
             facts.barrier is Barrier.WRITE,
             facts.barrier is Barrier.GRADIENT,
             facts.compute in (Compute.FORWARD, Compute.MATMUL, Compute.LOSS),

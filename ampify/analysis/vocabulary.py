@@ -38,6 +38,10 @@ TENSOR_METHODS = frozenset(
 )
 CLEARING = frozenset({"zero_", "detach_", "zero_grad"})
 DETACHING = frozenset("item detach numpy tolist argmax data".split())
+LEAVING_GRADIENTS = tuple(  # words in the names of functions that get a model and leave its gradients alone
+    "eval valid test save log sample generate summary checkpoint print plot visual accuracy predict infer loss load param "
+    "adjust lr".split()
+)
 REDUCING = frozenset("mean sum squeeze view reshape unsqueeze values float".split())  # methods that combine losses
 COMBINING = frozenset("sum list tuple len min max torch.stack torch.cat torch.mean torch.sum".split())  # functions that do
 SECOND_ORDER = frozenset(

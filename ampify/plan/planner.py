@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ampify.plan.edits import Edit, Import, Plan, Rewrite, Wrap
 from ampify.plan.places import Places
-from ampify.plan.regions import plan_evaluation, plan_regions, uncovered
+from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
 from ampify.plan.scaling import plan_scaling, plan_schedules
 from ampify.program import Kind, Program, Refusal, Scope
 
@@ -58,8 +58,9 @@ def _plan_scope(scope: Scope) -> tuple[list[Edit], list[Refusal]]:
     if partial is not None:
         return [], [Refusal("AMP904", partial.line, partial.column, "the called function does another part of the training step")]
     places = Places(scope)
-    edits, refusals = plan_scaling(scope, places)
     wraps, more = plan_regions(scope, places)
+    evaluation = plan_evaluation(scope)
+    edits, refusals = plan_scaling(scope, places, covered(places, [*wraps, *evaluation]))
     return [*edits, *uncovered(scope, wraps)], [*refusals, *more]
 
 

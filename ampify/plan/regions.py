@@ -31,9 +31,9 @@ def plan_regions(scope: Scope, places: Places) -> tuple[list[Wrap], list[Refusal
     blocked = [s for s in scope.statements() if s.number in marks and s.kind != "simple" and _is_barrier(s)]
     refusals.extend(Refusal("AMP914", s.line, s.column, "") for s in blocked)
     for stmt in scope.statements():
-        given = next((e for e in stmt.events if e.kind is Kind.READ), None)
+        given = next((e for e in stmt.events if e.kind is Kind.HANDED), None)
         if stmt.number in marks and given is not None:
-            what = f"the call that computes the loss may look at the gradients of `{', '.join(given.targets)}` or step it"
+            what = f"the call that computes the loss gets `{', '.join(given.targets)}`, and may step it"
             refusals.append(Refusal("AMP904", given.line, given.column, what))
     wraps: list[Wrap] = []
     _place_training(scope.body, marks, wraps)
@@ -193,6 +193,11 @@ def _place_evaluation(block: Block, no_grad: bool, wraps: list[Wrap]) -> None:
             for inner in stmt.blocks:
                 _place_evaluation(inner, no_grad or stmt.no_grad, wraps)
     close()
+
+
+def covered(places: Places, wraps: Iterable[Wrap]) -> frozenset[int]:
+    """The statements that stand in regions."""
+    return frozenset(i for w in wraps for i in range(w.first, places[w.last].stmt.end))
 
 
 def uncovered(scope: Scope, wraps: Iterable[Wrap]) -> list[Wrap]:

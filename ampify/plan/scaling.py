@@ -26,11 +26,11 @@ CODE_OF = {
 DECISIVE = (Problem.MIXED, Problem.UNSCALED_TWICE, Problem.STEPPED_TWICE, Problem.UNDECIDED, Problem.NOT_SCALED)
 
 
-def plan_scaling(scope: Scope, places: Places) -> tuple[list[Edit], list[Refusal]]:
+def plan_scaling(scope: Scope, places: Places, covered: frozenset[int]) -> tuple[list[Edit], list[Refusal]]:
     """The scaler's edits of one scope that trains, or the refusals where no placement keeps the protocol."""
     best: Check | None = None
     for updates in itertools.islice(_updates(scope, places), MAX_TRIES):
-        overlay, result = _complete(scope, places, updates)
+        overlay, result = _complete(scope, places, updates._replace(covered=covered))
         if not result.violations:
             return _edits(scope, overlay), []
         if best is None or len(result.violations) < len(best.violations):

@@ -61,9 +61,7 @@ class _Neutral(ast.NodeTransformer):
                 keywords=[],
             ) if (bound, limit) in {("max", "min"), ("min", "max")}:
                 return constant
-            case ast.Call(
-                func=ast.Attribute(value=ast.Attribute(attr="autograd") | ast.Name(id="autograd"), attr="grad")
-            ):
+            case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="autograd") | ast.Name(id="autograd"), attr="grad")):
                 node.func = ast.Name("autograd.grad", ast.Load())
         return node
 
@@ -128,9 +126,7 @@ class _Eraser(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.decorator_list = [
-            d for d in node.decorator_list if not (self._is(d, "custom_fwd") or self._is(d, "custom_bwd"))
-        ]
+        node.decorator_list = [d for d in node.decorator_list if not (self._is(d, "custom_fwd") or self._is(d, "custom_bwd"))]
         return self.generic_visit(node)
 
 

@@ -27,9 +27,7 @@ class ForkServer:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AMPIFY_")}
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONHASHSEED": "0"}
         command = [sys.executable, "-m", "tests.fixtures_suite.forks"]
-        self._process = subprocess.Popen(
-            command, env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._process = subprocess.Popen(command, env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def run(self, source: bytes, mode: str, path: str = "script.py", *, again: bool = False) -> dict[str, Any]:
         """The record of one run (see record.run_script); `again` runs it although its record is known."""
