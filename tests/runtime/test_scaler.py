@@ -44,9 +44,7 @@ class Noam:
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("unscale_first", [False, True])
-def test_an_overflow_skips_one_optimizer_and_halves_the_scale_once(
-    rt: ModuleType, fused: bool, unscale_first: bool
-) -> None:
+def test_an_overflow_skips_one_optimizer_and_halves_the_scale_once(rt: ModuleType, fused: bool, unscale_first: bool) -> None:
     parameters = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
     optimizers = [torch.optim.SGD([parameter], lr=1.0, fused=fused) for parameter in parameters]
     for parameter in parameters:

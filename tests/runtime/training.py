@@ -19,9 +19,7 @@ def make_model() -> torch.nn.Module:
 
 def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(2)
-    return [
-        (torch.randn(16, 8, generator=generator), torch.randint(0, 3, (16,), generator=generator)) for _ in range(count)
-    ]
+    return [(torch.randn(16, 8, generator=generator), torch.randint(0, 3, (16,), generator=generator)) for _ in range(count)]
 
 
 def overflow(optimizer: torch.optim.Optimizer) -> None:
