@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         streams.write_text("ampify: interrupted; each file is either converted or as it was")
         return INTERRUPTED
     except (streams.StreamError, OSError) as error:
+        streams.discard_output()  # what is left in its buffer would fail once more when Python exits
         streams.write_text(f"ampify: {error}")
         return UNUSABLE
     except Exception as error:

@@ -48,6 +48,12 @@ def write_text(line: str) -> None:
         _discard_from_now_on(sys.stderr)
 
 
+def discard_output() -> None:
+    """Drop what standard output still holds, and what may come."""
+    if sys.stdout is not None:
+        _discard_from_now_on(sys.stdout)
+
+
 def _discard_from_now_on(stream: IO[Any]) -> None:
     """Point the stream at nothing, so that neither the files still to come nor the exit of Python trip over it."""
     with contextlib.suppress(OSError, ValueError):
