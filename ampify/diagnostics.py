@@ -31,8 +31,8 @@ EDITS = {
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
 REFUSALS = {
     "AMP901": (
-        "the optimizer steps with a closure, which evaluates the loss inside the step",
-        "use an optimizer without a closure; LBFGS is not converted yet",
+        "the optimizer steps with a closure that cannot be followed from here",
+        "define the closure, under a name of its own, in the function that calls `optimizer.step(closure)`",
     ),
     "AMP902": (
         "gradients are part of a loss (autograd.grad or create_graph), and scaled ones would change its value",

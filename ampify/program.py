@@ -19,6 +19,7 @@ class Kind(Enum):
     SCHEDULE = "schedule"  # a learning-rate schedule advances
     UNSCALE = "unscale_"  # scaler.unscale_(optimizer)
     UPDATE = "update"  # scaler.update()
+    EVALUATE = "evaluate"  # a closure is called by its name
     HANDED = "handed"  # an unknown call gets an optimizer
     UNIT = "unit"  # a call that trains by itself: backward, step and update inside
 
@@ -42,6 +43,7 @@ class Event(NamedTuple):
     loss: tuple[str, ...] = ()
     tensors: bool = False
     soft: bool = False
+    closure: int = -1  # of a STEP: the number of the function that it evaluates
 
 
 class Compute(Enum):
@@ -120,6 +122,9 @@ class Scope(NamedTuple):
     repeated: bool  # may run many times: a function
     no_grad: bool  # decorated with no_grad or inference_mode
     line: int
+    number: int = -1  # of the statement that defines the function; -1 for the module
+    closure: bool = False  # an optimizer's step evaluates it: it computes the gradients that the step uses
+    called: bool = False  # a closure that is called by its name too
 
     def statements(self) -> Iterator[Stmt]:
         for stmt in self.body:

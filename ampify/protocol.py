@@ -92,11 +92,14 @@ class Check(NamedTuple):
 def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> Check:
     """Runs the state machine over all paths of a scope. `strict` demands that every backward is scaled already."""
     machine = _Machine(scope, overlay, strict)
-    start: Worlds = frozenset({(tuple((CLEAN, READY) for _ in machine.keys), frozenset())})
+    start = _start(scope, machine)
     try:
         worlds = start
         while True:
             ends = machine.block(scope.body, worlds)
+            if scope.closure:
+                machine.evaluated(scope, ends.falls | ends.returns)
+                break
             again = worlds | machine.called_again(ends.falls | ends.returns) if scope.repeated else worlds
             if again == worlds:
                 break
@@ -104,6 +107,15 @@ def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> C
     except _TooMany:
         return Check((Violation(Problem.UNDECIDED, 0, scope.line, ""),), {})
     return Check(tuple(sorted(machine.violations, key=lambda v: (v.stmt, v.problem.value, v.target))), machine.pending)
+
+
+def _start(scope: Scope, machine: _Machine) -> Worlds:
+    """The worlds in which a scope begins. A closure finds what gradients were left, brought to the present scale by the step that
+    evaluates it; called by its name it finds anything."""
+    left = [CLEAN]
+    if scope.closure:
+        left += [SCALED, MIXED] if scope.called else [SCALED]
+    return frozenset((tuple((grads, READY) for _ in machine.keys), frozenset()) for grads in left)
 
 
 class _Machine:
@@ -121,6 +133,14 @@ class _Machine:
         tests = Counter(s.test for s in scope.statements() if s.kind == "if" and s.test)
         self.tracked = {test for test, count in tests.items() if count > 1}
         self.names = {s.test: s.test_names for s in scope.statements() if s.test in self.tracked}
+
+    def evaluated(self, scope: Scope, worlds: Worlds) -> None:
+        """What a closure hands to the step must be gradients of one scale."""
+        for state, _ in worlds:
+            for key, (grads, _) in zip(self.keys, state, strict=True):
+                if grads in (STALE, MIXED):
+                    line = self.mixed_at.get(key, scope.line)
+                    self.violations.add(Violation(Problem.MIXED, scope.number, line, key))
 
     def called_again(self, worlds: Worlds) -> Worlds:
         """The worlds in which the next call of a function begins: no condition is known, and its own optimizers are new."""
@@ -276,7 +296,10 @@ class _Machine:
 
     def transition(self, event: Event, stmt: Stmt, state: State) -> State:
         now = [list(pair) for pair in state]
-        if event.kind is Kind.BACKWARD:
+        if event.kind is Kind.EVALUATE:
+            for pair in now:
+                pair[0] = SCALED if pair[0] in (CLEAN, SCALED) else MIXED
+        elif event.kind is Kind.BACKWARD:
             for key, pair in zip(self.keys, now, strict=True):
                 if pair[0] in (PLAIN, STALE):
                     self.mixed_at[key] = min(event.line, self.mixed_at.get(key, event.line))
@@ -321,6 +344,8 @@ class _Machine:
         elif event.kind is Kind.STEP:
             if stage == STEPPED:
                 self.violate(Problem.STEPPED_TWICE, stmt, event, key)
+            elif event.closure >= 0:
+                pair[0] = SCALED  # the closure's gradients, which the step unscales
             elif grads in (STALE, MIXED) or (grads == PLAIN and stage == READY) or (grads == SCALED and stage == UNSCALED):
                 self.violate(Problem.MIXED, stmt, event, key)
             pair[0], pair[1] = CLEAN if grads == CLEAN else PLAIN, STEPPED

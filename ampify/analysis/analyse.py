@@ -21,9 +21,18 @@ def analyse(tree: ast.Module) -> Program:
     numbers = number(tree)
     scopes: list[Scope] = []
     refusals: list[Refusal] = []
-    for frame in frames.all:
-        builder = Builder(sites, numbers, frame)
-        scope = builder.scope()
+    builders = [Builder(sites, numbers, frame) for frame in frames.all]
+    closures: dict[ast.AST, str] = {}
+    for builder in builders:
+        builder.read()
+        closures.update(builder.closures())
+    if closures:  # calls of them by their names mean something else now
+        sites.closures.update(closures)
+        for builder in builders:
+            builder.refusals.clear()
+            builder.read()
+    for frame, builder in zip(frames.all, builders, strict=True):
+        scope = builder.scope(closures)
         refusals.extend(r for r in builder.refusals if _concerns(r, frame, scope, sites))
         if scope is not None:
             scopes.append(scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import NamedTuple
 
 from ampify.program import Barrier, Compute, Kind, Refusal
@@ -20,6 +21,7 @@ class Raw(NamedTuple):
     loss: tuple[str, ...] = ()
     tensors: bool = False
     soft: bool = False
+    closure: ast.AST | None = None  # the function that a step evaluates
 
 
 class Facts(NamedTuple):

@@ -48,17 +48,29 @@ class Builder:
         self.refusals: list[Refusal] = []
         self.optimizers: tuple[Optimizer, ...] = ()
 
-    def scope(self) -> Scope | None:
+    def read(self) -> None:
+        """Reads the statements; notes whose closure what is."""
+        self._read(self.frame.node.body)
+
+    def closures(self) -> dict[ast.AST, str]:
+        """The functions that steps of this frame evaluate, with the optimizer."""
+        events = [e for facts in self.facts.values() for e in facts.events]
+        return {e.closure: e.key for e in events if e.closure is not None}
+
+    def scope(self, closures: dict[ast.AST, str]) -> Scope | None:
         """The scope, or None where nothing in it takes part in training or evaluation."""
         node = self.frame.node
-        self._read(node.body)
         decorators = [] if isinstance(node, ast.Module) else node.decorator_list
         no_grad = any(self._is_no_grad(d) for d in decorators)
         if not no_grad and not any(f.events or self._is_context(s) for s, f in self.facts.items()):
             return None
-        self.optimizers = self._optimizers()
+        self.optimizers = self._optimizers(closures.get(node, ""))
         repeated = not isinstance(node, ast.Module)
-        return Scope(self.frame.name, self._block(node.body), self.optimizers, repeated, no_grad, getattr(node, "lineno", 1))
+        number = -1 if isinstance(node, ast.Module) else self.numbers[node][0]
+        called = any(isinstance(call.func, ast.Name) for call, _ in self.sites.frames.callers(self.frame)) if repeated else False
+        line = getattr(node, "lineno", 1)
+        body = self._block(node.body)
+        return Scope(self.frame.name, body, self.optimizers, repeated, no_grad, line, number, node in closures, called)
 
     def _suppresses(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Call) and self.sites.names.resolve(node.func) == "contextlib.suppress"
@@ -81,8 +93,9 @@ class Builder:
                 for block in blocks_of(stmt):
                     self._read(block)
 
-    def _optimizers(self) -> tuple[Optimizer, ...]:
-        keys: dict[str, None] = {}
+    def _optimizers(self, evaluating: str) -> tuple[Optimizer, ...]:
+        """The optimizers of the scope; `evaluating` is the one whose closure it is."""
+        keys: dict[str, None] = {evaluating: None} if evaluating else {}
         for facts in self.facts.values():
             for raw in facts.events:
                 if raw.key and raw.kind in (Kind.STEP, Kind.UNSCALE):
@@ -110,6 +123,7 @@ class Builder:
     # whose gradients ---------------------------------------------------------------------------------
 
     def _event(self, raw: Raw) -> Event:
+        closure = self.numbers[raw.closure][0] if isinstance(raw.closure, ast.stmt) else -1
         if raw.key:
             targets: tuple[str, ...] = (raw.key,)
         elif raw.kind is Kind.HANDED:
@@ -120,7 +134,7 @@ class Builder:
             targets = self._cleared(raw.roots)
         else:
             targets = tuple(sorted(raw.roots))
-        return Event(raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors, raw.soft)
+        return Event(raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors, raw.soft, closure)
 
     def _owners(self, raw: Raw) -> tuple[str, ...]:
         """The optimizers that own what a gradient is read of; all that may, where their parameters are not in sight."""

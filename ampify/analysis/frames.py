@@ -204,6 +204,10 @@ class Frames:
                 break
         return used
 
+    def named_once(self, frame: Frame) -> bool:
+        """Whether a nested function's name means nothing else in the frame that defines it."""
+        return frame.parent is not None and frame.name not in frame.parent.bindings
+
     def callers(self, frame: Frame) -> list[tuple[ast.Call, Frame]]:
         """The calls in this file of a function, or of a method by its name; for `__init__`, of its class."""
         if not self._by_name:

@@ -27,6 +27,7 @@ class Sites:
         self.autocast = names.runtime.get("autocast", "")
         self.scaler = names.runtime.get("scaler", "")
         self.summaries: Summaries = {}
+        self.closures: set[ast.AST] = set()  # the functions that steps evaluate
         summarize(roles, self.read, self.summaries)
 
     def read(self, stmt: ast.stmt, frame: Frame) -> Facts:
@@ -190,11 +191,12 @@ class _Reading:
 
     def scaler_call(self, method: str, node: ast.Call) -> None:
         key = dotted(node.args[0]) if node.args else ""
+        closure = self.closure_of([*node.args[1:], *(k.value for k in node.keywords)]) if method == "step" else None
         kind = {"step": Kind.STEP, "unscale_": Kind.UNSCALE, "update": Kind.UPDATE}.get(method)
         if method == "step_scheduler" and node.args and self.roles.of(node.args[0], self.frame) is Role.OPTIMIZER:
             self.note(Kind.STEP, node, key=key)  # a step without the scaler
         if kind is not None:
-            self.note(kind, node, key=key, done=True)
+            self.note(kind, node, key=key, done=True, closure=closure)
 
     def clip(self, node: ast.Call, name: str) -> None:
         """A clip of gradients: torch's function, or a method of a model."""
@@ -260,12 +262,14 @@ class _Reading:
         elif role in (Role.OPTIMIZER, Role.WRAPPER):
             if role is Role.WRAPPER and self.roles.targets(node, self.frame):
                 self.refuse("AMP904", node, f"{what} wraps an optimizer and steps it in its own `step`")
+            elif not key or any(b.how == "for" for b in self.sites.frames.lookup(key, self.frame)):
+                self.refuse("AMP913", node, f"{what} stands for several optimizers")
+            elif closure := self.closure_of(arguments):
+                self.note(Kind.STEP, node, key=key, call=self.ordinals[node], closure=closure)
             elif self.is_lbfgs(key) or any(self.is_closure(a) for a in arguments):
                 self.refuse("AMP901", node)
             elif arguments:
                 self.refuse("AMP912", node, f"`{ast.unparse(arguments[0])[:40]}`")
-            elif not key or any(b.how == "for" for b in self.sites.frames.lookup(key, self.frame)):
-                self.refuse("AMP913", node, f"{what} stands for several optimizers")
             else:
                 self.note(Kind.STEP, node, key=key, call=self.ordinals[node])
         elif self.roles.targets(node, self.frame):
@@ -277,8 +281,19 @@ class _Reading:
             return Compute.FORWARD if role is Role.MODEL else Compute.CALL
         return Compute.NONE
 
+    def closure_of(self, arguments: list[ast.expr]) -> ast.AST | None:
+        """The one function of this scope that a step gets as its closure."""
+        if len(arguments) != 1 or not isinstance(arguments[0], ast.Name):
+            return None
+        functions = [f for f in self.sites.frames.functions.get(arguments[0].id, ()) if f.parent is self.frame]
+        return functions[0].node if len(functions) == 1 and self.sites.frames.named_once(functions[0]) else None
+
     def is_closure(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Lambda) or dotted(node) in self.sites.frames.functions or "closure" in dotted(node)
+
+    def is_closure_call(self, node: ast.Call) -> bool:
+        """Whether a function is called by its name that some step evaluates as its closure."""
+        return any(target.node in self.sites.closures for target in self.roles.targets(node, self.frame))
 
     def hands_over_closure(self, node: ast.Call) -> bool:
         """Whether a call hands over a function of this file that goes backward: a step with a closure, whatever the receiver."""
@@ -303,7 +318,9 @@ class _Reading:
     def other_call(self, node: ast.Call, name: str) -> Compute:
         """A call of a function, of this file or not, that may do a part of the training step."""
         hidden = self.sites.hidden(node, self.frame)
-        if hidden.backward or hidden.step:
+        if self.is_closure_call(node):
+            self.note(Kind.EVALUATE, node)
+        elif hidden.backward or hidden.step:
             whole = hidden.backward and hidden.step
             self.note(Kind.UNIT, node, frozenset() if whole else frozenset({"partial"}), "" if whole else name)
         else:

@@ -71,7 +71,7 @@ def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
         facts = read(stmt, frame)
         kinds = {e.kind for e in facts.events}
         here = Summary(
-            Kind.BACKWARD in kinds,
+            Kind.BACKWARD in kinds or any(e.closure is not None for e in facts.events),
             Kind.STEP in kinds,
             any(e.kind in (Kind.READ, Kind.REPLACE) and not e.soft for e in facts.events),
             any(e.soft for e in facts.events),

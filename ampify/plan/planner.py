@@ -49,10 +49,10 @@ def _plan_scope(scope: Scope) -> tuple[list[Edit], list[Refusal]]:
     if backward is None and step is None:
         return [], []
     where = "at module level" if scope.name == "<module>" else f"in `{scope.name}`"
-    if step is None:
+    if step is None and not scope.closure:
         assert backward is not None
         return [], [Refusal("AMP904", backward.line, backward.column, f"no optimizer step {where} uses its gradients")]
-    if backward is None:
+    if backward is None and step is not None and step.closure < 0:
         return [], [Refusal("AMP904", step.line, step.column, f"no backward {where} computes the gradients that it uses")]
     partial = next((e for e in events if e.kind is Kind.UNIT and e.targets), None)
     if partial is not None:
@@ -61,6 +61,9 @@ def _plan_scope(scope: Scope) -> tuple[list[Edit], list[Refusal]]:
     wraps, more = plan_regions(scope, places)
     evaluation = plan_evaluation(scope)
     edits, refusals = plan_scaling(scope, places, covered(places, [*wraps, *evaluation]))
+    if scope.closure and scope.called and any(e.code == "AMP103" for e in edits):
+        # Called by its name it would unscale gradients that no step follows, and so once too often.
+        return [], [Refusal("AMP901", scope.line, 0, "")]
     return [*edits, *uncovered(scope, wraps)], [*refusals, *more]
 
 

@@ -137,10 +137,23 @@ class _Watcher:
         if isinstance(module, _LAYERS) and trained and not torch.is_autocast_enabled("cpu"):
             self._complain(f"forward of {type(module).__name__} in training without autocast")
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         if torch.is_autocast_enabled("cpu"):
             self._complain("optimizer step under autocast")
-        self._grads = [None if p.grad is None else p.grad.detach().to_dense().clone() for p in _parameters(optimizer)]
+        self._grads = _gradients(optimizer)
+        seen = False
+
+        def watched(closure: Any) -> Any:
+            def evaluate() -> Any:
+                nonlocal seen
+                value = closure()
+                if not seen:  # what the step begins with
+                    seen, self._grads = True, _gradients(optimizer)
+                return value
+
+            return evaluate if callable(closure) else closure
+
+        return (args[0], *map(watched, args[1:])), {name: watched(value) for name, value in kwargs.items()}
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not any(optimizer is known for known in self.optimizers):
@@ -154,6 +167,10 @@ class _Watcher:
         pending = self._runtime.scaler._per_optimizer_states if self._runtime is not None else {}
         if any(state["found_inf_per_device"] for state in pending.values()):
             self._complain("an optimization step ended without update()")
+
+
+def _gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor | None]:
+    return [None if p.grad is None else p.grad.detach().to_dense().clone() for p in _parameters(optimizer)]
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
