@@ -25,6 +25,7 @@ EDITS = {
     "AMP105": "adjusts the scale once per optimization step",
     "AMP106": "lets the schedule hold still while steps are skipped",
     "AMP107": "imports the runtime",
+    "AMP110": "takes gradients that are part of the loss through the scaler: scaled while computed, unscaled in the result",
     "AMP108": "runs the evaluation forward under autocast",
 }
 
@@ -35,8 +36,8 @@ REFUSALS = {
         "define the closure, under a name of its own, in the function that calls `optimizer.step(closure)`",
     ),
     "AMP902": (
-        "gradients are part of a loss (autograd.grad or create_graph), and scaled ones would change its value",
-        "gradient penalties are not converted yet",
+        "gradients of gradients are taken in a way that scaling would change (backward(create_graph=True) or torch.func)",
+        "take them by torch.autograd.grad(..., create_graph=True)",
     ),
     "AMP903": (
         "parameters are updated by hand from their gradients, which the scaler cannot unscale",

@@ -19,6 +19,7 @@ class Kind(Enum):
     SCHEDULE = "schedule"  # a learning-rate schedule advances
     UNSCALE = "unscale_"  # scaler.unscale_(optimizer)
     UPDATE = "update"  # scaler.update()
+    DIFFERENTIATE = "differentiate"  # autograd.grad whose result feeds a loss
     EVALUATE = "evaluate"  # a closure is called by its name
     HANDED = "handed"  # an unknown call gets an optimizer
     UNIT = "unit"  # a call that trains by itself: backward, step and update inside
@@ -44,6 +45,7 @@ class Event(NamedTuple):
     tensors: bool = False
     soft: bool = False
     closure: int = -1  # of a STEP: the number of the function that it evaluates
+    called: str = ""  # of a DIFFERENTIATE: the name under which autograd.grad is called
 
 
 class Compute(Enum):

@@ -96,16 +96,14 @@ def _region(scope: Scope, first: int, end: int) -> None:
 
 def erase(tree: ast.Module) -> ast.Module:
     """Undoes, in place, every form that ampify writes, as the tree's own imports of the runtime name them."""
-    runtime = Names(tree).runtime
-    if not runtime:
-        return tree
-    erased = _Eraser(runtime).visit(tree)
+    erased = _Eraser(Names(tree)).visit(tree)
     assert isinstance(erased, ast.Module)
     return erased
 
 
 class _Eraser(ast.NodeTransformer):
-    def __init__(self, runtime: dict[str, str]) -> None:
+    def __init__(self, names: Names) -> None:
+        self.names, runtime = names, names.runtime
         self.autocast = runtime.get("autocast", "")
         self.scaler = runtime.get("scaler", "")
         self.configure = runtime.get("configure", "")
@@ -163,6 +161,8 @@ class _Eraser(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         method = self.method(node)
+        if method == "grad" or self.names.resolve(node.func) == "torch.autograd.grad":
+            node.func = ast.Name("torch.autograd.grad", ast.Load())  # whatever its spelling was
         if isinstance(node.func, ast.Attribute) and node.func.attr == "backward":
             node.func.value = self.unscaled(node.func.value)
             if dotted(node.func).endswith("autograd.backward"):

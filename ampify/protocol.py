@@ -288,7 +288,7 @@ class _Machine:
     # events ------------------------------------------------------------------------------------------
 
     def apply(self, event: Event, stmt: Stmt, worlds: Worlds) -> Worlds:
-        if event.kind in (Kind.SCHEDULE, Kind.HANDED) or (event.soft and stmt.number in self.covered):
+        if event.kind in (Kind.SCHEDULE, Kind.HANDED, Kind.DIFFERENTIATE) or (event.soft and stmt.number in self.covered):
             return worlds  # a call inside a region computes; it does not look at gradients
         if event.kind is Kind.BACKWARD and self.strict and not event.done:
             self.violate(Problem.NOT_SCALED, stmt, event, "")

@@ -134,7 +134,9 @@ class Builder:
             targets = self._cleared(raw.roots)
         else:
             targets = tuple(sorted(raw.roots))
-        return Event(raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors, raw.soft, closure)
+        return Event(
+            raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors, raw.soft, closure, raw.called
+        )
 
     def _owners(self, raw: Raw) -> tuple[str, ...]:
         """The optimizers that own what a gradient is read of; all that may, where their parameters are not in sight."""

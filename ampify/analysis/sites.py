@@ -26,6 +26,7 @@ class Sites:
         self.names, self.frames, self.roles = names, frames, roles
         self.autocast = names.runtime.get("autocast", "")
         self.scaler = names.runtime.get("scaler", "")
+        self.scaler_name = names.resolve(ast.Name(self.scaler)) if self.scaler else ""
         self.summaries: Summaries = {}
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
         summarize(roles, self.read, self.summaries)
@@ -64,7 +65,8 @@ class _Reading:
             elif isinstance(node, ast.Attribute) and node.attr in ("step", "backward"):
                 self.bound(node)
             elif isinstance(node, ast.Attribute) and node.attr in ("grad", "_grad"):
-                if gradients.reads_gradient(node, self.roles, self.parents):
+                own = bool(self.sites.scaler) and dotted(node.value) == self.sites.scaler  # scaler.grad(...)
+                if not own and gradients.reads_gradient(node, self.roles, self.parents):
                     kind = Kind.REPLACE if isinstance(node.ctx, ast.Store) else Kind.READ
                     self.note(kind, node, gradients.owner_of(node.value, self.frame, self.roles))
             elif isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
@@ -92,7 +94,8 @@ class _Reading:
         hidden = self.sites.hidden(node, self.frame)
         if hidden.write or gradients.writes_parameters(node, self.frame, self.roles):
             return Barrier.WRITE
-        if hidden.differentiate or self.sites.names.resolve(node.func) in SECOND_ORDER:
+        name = self.sites.names.resolve(node.func)
+        if hidden.differentiate or name in SECOND_ORDER or (self.sites.scaler and name == f"{self.sites.scaler_name}.grad"):
             return Barrier.GRADIENT  # taken from an unscaled loss, it would underflow in half precision
         return None
 
@@ -172,10 +175,10 @@ class _Reading:
                 return level if func.attr == "step" else Compute.NONE
         if last.startswith("clip_grad") or last in ("get_total_norm", "clip_grads_with_norm_"):
             self.clip(node, name)
+        elif name == "torch.autograd.grad":
+            self.differentiate(node)
         elif name in SECOND_ORDER:
-            graph = [k.value for k in node.keywords if k.arg == "create_graph"]
-            if name != "torch.autograd.grad" or any(not is_false(g) for g in graph) or len(node.args) > 4:
-                self.refuse("AMP902", node)
+            self.refuse("AMP902", node)
         elif name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in walk(a)):
             self.refuse("AMP917", node)
         else:
@@ -190,6 +193,9 @@ class _Reading:
             self.refuse("AMP921", node, f"`{ast.unparse(node)[:40]}`, which runs under a condition in its own line")
 
     def scaler_call(self, method: str, node: ast.Call) -> None:
+        if method == "grad":
+            self.note(Kind.DIFFERENTIATE, node, done=True)
+            return
         key = dotted(node.args[0]) if node.args else ""
         closure = self.closure_of([*node.args[1:], *(k.value for k in node.keywords)]) if method == "step" else None
         kind = {"step": Kind.STEP, "unscale_": Kind.UNSCALE, "update": Kind.UPDATE}.get(method)
@@ -230,6 +236,23 @@ class _Reading:
             self.refuse("AMP914", node)
         loss = tuple(sorted(uses_of(root)))
         self.note(Kind.BACKWARD, node, call=self.ordinals[node], done=done, loss=loss, tensors=tensors)
+
+    def differentiate(self, node: ast.Call) -> None:
+        """`autograd.grad` with a graph: its result is part of a loss. Without one it is left alone: nothing there is scaled."""
+        graph = [k.value for k in node.keywords if k.arg == "create_graph"] or node.args[4:5]
+        outputs = node.args[:1] or [k.value for k in node.keywords if k.arg == "outputs"]
+        if not graph or is_false(graph[0]) or not outputs:
+            return
+        parts = outputs[0].elts if isinstance(outputs[0], ast.List | ast.Tuple) else outputs
+        if any(computes(part, self.roles) for part in parts):
+            self.refuse("AMP914", node)
+        self.note(
+            Kind.DIFFERENTIATE,
+            node,
+            call=self.ordinals[node],
+            loss=tuple(sorted(uses_of(outputs[0]))),
+            called=dotted(node.func).rpartition(".")[2],
+        )
 
     def is_scaled(self, node: ast.AST) -> bool:
         """Whether an expression is `scaler.scale(...)`."""

@@ -62,13 +62,13 @@ def ordered(stmt: ast.stmt, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.AST
 
 
 def ordinals(nodes: list[ast.AST]) -> dict[ast.AST, int]:
-    """For each call of a method its number, in source order, among the calls of methods of that name in the statement."""
-    calls = [n for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    """For each call its number, in source order, among the calls in the statement of methods and functions of that name."""
+    calls = [n for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute | ast.Name)]
     calls.sort(key=lambda n: (n.lineno, n.col_offset, -(n.end_lineno or 0), -(n.end_col_offset or 0)))
     counts: dict[str, int] = {}
     numbers: dict[ast.AST, int] = {}
     for call in calls:
-        attr = call.func.attr  # type: ignore[attr-defined]
+        attr = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         numbers[call] = counts.get(attr, 0)
         counts[attr] = numbers[call] + 1
     return numbers

@@ -28,9 +28,9 @@ class Rewrite(NamedTuple):
     """The `call`-th call of method `method` in statement `at` goes through the scaler."""
 
     at: int
-    method: str  # backward, or step
+    method: str  # the name it is called by: backward, step, grad
     call: int
-    form: str  # scale (the receiver), scale_tensors (the first argument), step, step_scheduler
+    form: str  # scale (the receiver), scale_tensors (the first argument), step, step_scheduler, grad
     code: str
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ampify.plan.edits import Edit, Import, Plan, Rewrite, Wrap
 from ampify.plan.places import Places
 from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
-from ampify.plan.scaling import plan_scaling, plan_schedules
+from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
 from ampify.program import Kind, Program, Refusal, Scope
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
@@ -35,6 +35,7 @@ def make_plan(program: Program, dtype: str | None = None) -> Plan:
         return Plan()
     for scope in program.scopes:
         edits.extend(plan_schedules(scope))
+        edits.extend(plan_penalties(scope))
         edits.extend(uncovered(scope, plan_evaluation(scope)))
     edits.sort(key=lambda e: e.first if isinstance(e, Wrap) else e.at)
     names, missing = _names(program, edits, dtype)
@@ -47,7 +48,8 @@ def _plan_scope(scope: Scope) -> tuple[list[Edit], list[Refusal]]:
     backward = next((e for e in events if e.kind is Kind.BACKWARD), None)
     step = next((e for e in events if e.kind is Kind.STEP), None)
     if backward is None and step is None:
-        return [], []
+        wraps, refusals = plan_regions(scope, Places(scope))
+        return list(uncovered(scope, wraps)), refusals
     where = "at module level" if scope.name == "<module>" else f"in `{scope.name}`"
     if step is None and not scope.closure:
         assert backward is not None

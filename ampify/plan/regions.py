@@ -21,9 +21,9 @@ def plan_regions(scope: Scope, places: Places) -> tuple[list[Wrap], list[Refusal
     refusals: list[Refusal] = []
     for stmt in scope.statements():
         for event in stmt.events:
-            if event.kind is Kind.BACKWARD and not event.done:
+            if event.kind in (Kind.BACKWARD, Kind.DIFFERENTIATE) and not event.done:
                 found = _slice(stmt, set(event.loss), places)
-                if not found:
+                if not found and event.kind is Kind.BACKWARD:
                     refusals.append(Refusal("AMP904", event.line, event.column, "its loss is computed in another function"))
                 marks |= found
     suspended = [s for s in scope.statements() if s.number in marks and s.barrier is Barrier.SUSPEND]

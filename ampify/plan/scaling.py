@@ -39,6 +39,16 @@ def plan_scaling(scope: Scope, places: Places, covered: frozenset[int]) -> tuple
     return [], _refusals(scope, best)
 
 
+def plan_penalties(scope: Scope) -> list[Edit]:
+    """Takes gradients that are part of a loss through the scaler: of scaled outputs, unscaled again ("Gradient penalty")."""
+    return [
+        Rewrite(stmt.number, event.called, event.call, "grad", "AMP110")
+        for stmt in scope.statements()
+        for event in stmt.events
+        if event.kind is Kind.DIFFERENTIATE and not event.done
+    ]
+
+
 def plan_schedules(scope: Scope) -> list[Edit]:
     """Lets learning-rate schedules advance through the scaler, which holds them still while steps are skipped."""
     return [

@@ -35,17 +35,21 @@ def region(autocast: str, body: Sequence[cst.BaseStatement], leading: Sequence[c
 
 
 def calls(node: cst.CSTNode, method: str) -> Iterator[cst.Call]:
-    """The calls of methods of that name, in source order, outer before inner; not those inside lambdas."""
+    """The calls of methods and functions of that name, in source order, outer before inner; not those inside lambdas."""
     if isinstance(node, cst.Lambda):
         return
-    if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value == method:
-        yield node
+    if isinstance(node, cst.Call):
+        name = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
+        if isinstance(name, cst.Name) and name.value == method:
+            yield node
     for child in node.children:
         yield from calls(child, method)
 
 
 def through_scaler(call: cst.Call, form: str, scaler: str) -> cst.Call:
     """A call rewritten to go through the scaler; `form` as in ampify.plan.edits.Rewrite."""
+    if form == "grad":
+        return call.with_changes(func=cst.Attribute(cst.Name(scaler), cst.Name("grad")))
     func = cst.ensure_type(call.func, cst.Attribute)
     if form == "scale":
         scaled = method_call(scaler, "scale", [cst.Arg(_bare(func.value))])

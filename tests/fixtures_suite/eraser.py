@@ -46,7 +46,7 @@ def _erased(source: bytes) -> str:
 
 
 class _Neutral(ast.NodeTransformer):
-    """Drops the casts that do nothing in fp32, and gives the two spellings of a gradient call one name."""
+    """Drops the casts that do nothing in fp32, and gives the spellings of a gradient call one name."""
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
@@ -61,7 +61,7 @@ class _Neutral(ast.NodeTransformer):
                 keywords=[],
             ) if (bound, limit) in {("max", "min"), ("min", "max")}:
                 return constant
-            case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="autograd") | ast.Name(id="autograd"), attr="grad")):
+            case ast.Call(func=ast.Attribute(attr="grad") | ast.Name(id="grad")):
                 node.func = ast.Name("autograd.grad", ast.Load())
         return node
 
