@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ampify.plan.edits import Plan
     from ampify.program import Program, Refusal
 
-INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107"})  # these stand before the line that they name
+INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP112"})  # these stand before the line that they name
 
 Status = Literal["converted", "already", "unchanged", "refused", "error"]
 

@@ -25,6 +25,8 @@ EDITS = {
     "AMP105": "adjusts the scale once per optimization step",
     "AMP106": "lets the schedule hold still while steps are skipped",
     "AMP107": "imports the runtime",
+    "AMP111": "saves the scaler's state beside the optimizer's",
+    "AMP112": "loads the scaler's state, if the checkpoint has it",
     "AMP110": "takes gradients that are part of the loss through the scaler: scaled while computed, unscaled in the result",
     "AMP108": "runs the evaluation forward under autocast",
 }

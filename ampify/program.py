@@ -19,6 +19,8 @@ class Kind(Enum):
     SCHEDULE = "schedule"  # a learning-rate schedule advances
     UNSCALE = "unscale_"  # scaler.unscale_(optimizer)
     UPDATE = "update"  # scaler.update()
+    SAVE = "save"  # an optimizer's state is put into a checkpoint
+    LOAD = "load"  # an optimizer's state is taken from a checkpoint
     DIFFERENTIATE = "differentiate"  # autograd.grad whose result feeds a loss
     EVALUATE = "evaluate"  # a closure is called by its name
     HANDED = "handed"  # an unknown call gets an optimizer
@@ -45,7 +47,7 @@ class Event(NamedTuple):
     tensors: bool = False
     soft: bool = False
     closure: int = -1  # of a STEP: the number of the function that it evaluates
-    called: str = ""  # of a DIFFERENTIATE: the name under which autograd.grad is called
+    text: str = ""  # DIFFERENTIATE: the name that autograd.grad is called by; SAVE, LOAD: the checkpoint, empty if written out
 
 
 class Compute(Enum):

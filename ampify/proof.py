@@ -153,12 +153,25 @@ class _Eraser(ast.NodeTransformer):
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         call = node.value
-        operands = {"unscale_": 1, "update": 0}.get(self.method(call))
+        operands = {"unscale_": 1, "update": 0, "load_state_dict": 1}.get(self.method(call))
         if isinstance(call, ast.Call) and len(call.args) == operands and not call.keywords:
             return None
         return self.generic_visit(node)
 
+    def is_state(self, node: ast.AST) -> bool:
+        return self.method(node) == "state_dict" and isinstance(node, ast.Call) and not node.args and not node.keywords
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        item = len(node.targets) == 1 and isinstance(node.targets[0], ast.Subscript)
+        return None if item and self.is_state(node.value) else self.generic_visit(node)
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        kept = [(k, v) for k, v in zip(node.keys, node.values, strict=True) if not self.is_state(v)]
+        node.keys, node.values = [k for k, _ in kept], [v for _, v in kept]
+        return self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.keywords = [k for k in node.keywords if not self.is_state(k.value)]
         self.generic_visit(node)
         method = self.method(node)
         if method == "grad" or self.names.resolve(node.func) == "torch.autograd.grad":

@@ -37,6 +37,9 @@ class Problem(Enum):
     UNDECIDED = "there are too many paths to decide"
 
 
+PASSING = (Kind.SCHEDULE, Kind.HANDED, Kind.DIFFERENTIATE, Kind.SAVE, Kind.LOAD)  # these leave gradients and scale alone
+
+
 class Violation(NamedTuple):
     problem: Problem
     stmt: int
@@ -288,7 +291,7 @@ class _Machine:
     # events ------------------------------------------------------------------------------------------
 
     def apply(self, event: Event, stmt: Stmt, worlds: Worlds) -> Worlds:
-        if event.kind in (Kind.SCHEDULE, Kind.HANDED, Kind.DIFFERENTIATE) or (event.soft and stmt.number in self.covered):
+        if event.kind in PASSING or (event.soft and stmt.number in self.covered):
             return worlds  # a call inside a region computes; it does not look at gradients
         if event.kind is Kind.BACKWARD and self.strict and not event.done:
             self.violate(Problem.NOT_SCALED, stmt, event, "")

@@ -22,7 +22,7 @@ class Raw(NamedTuple):
     tensors: bool = False
     soft: bool = False
     closure: ast.AST | None = None  # the function that a step evaluates
-    called: str = ""
+    text: str = ""
 
 
 class Facts(NamedTuple):

@@ -135,7 +135,7 @@ class Builder:
         else:
             targets = tuple(sorted(raw.roots))
         return Event(
-            raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors, raw.soft, closure, raw.called
+            raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors, raw.soft, closure, raw.text
         )
 
     def _owners(self, raw: Raw) -> tuple[str, ...]:

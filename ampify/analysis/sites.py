@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from ampify.analysis import gradients, owners
+from ampify.analysis import checkpoints, gradients, owners
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.forward import computes, level_of
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
@@ -73,6 +73,7 @@ class _Reading:
                 barrier = Barrier.SUSPEND
             elif isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
                 compute = max(compute, Compute.MATMUL, key=lambda level: level.value)
+        self.checkpoints()
         if isinstance(self.stmt, ast.Assign | ast.AugAssign | ast.AnnAssign):
             targets: list[ast.expr] = self.stmt.targets if isinstance(self.stmt, ast.Assign) else [self.stmt.target]
             if any(gradients.is_data(t) for t in targets):
@@ -106,6 +107,25 @@ class _Reading:
 
     def refuse(self, code: str, node: ast.expr | ast.stmt, detail: str = "") -> None:
         self.refusals.append(Refusal(code, node.lineno, node.col_offset, detail))
+
+    def checkpoints(self) -> None:
+        """Notes where optimizers' states are saved and loaded, and where the scaler's are already."""
+        scaler, stmt = self.sites.scaler, self.stmt
+        for call, container in checkpoints.saved(stmt, self.nodes, self.frame, self.roles, scaler):
+            if call in self.ordinals:
+                self.note(Kind.SAVE, call, call=self.ordinals[call], text=container)
+        value = stmt.value if isinstance(stmt, ast.Expr | ast.Assign) else None
+        if isinstance(value, ast.Call) and isinstance(stmt, ast.Expr):
+            checkpoint = checkpoints.loaded(value, self.frame, self.roles)
+            if checkpoint:
+                self.note(Kind.LOAD, value, text=checkpoint)
+            elif scaler and dotted(value.func) == f"{scaler}.load_state_dict" and value.args:
+                source = value.args[0]
+                taken = source.func.value if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute) else source
+                self.note(Kind.LOAD, value, text=dotted(taken), done=True)
+        elif value is not None and checkpoints.is_state(value, scaler) and isinstance(stmt, ast.Assign):
+            if isinstance(stmt.targets[0], ast.Subscript):
+                self.note(Kind.SAVE, value, text=dotted(stmt.targets[0].value), done=True)
 
     def created(self, targets: list[ast.expr]) -> None:
         """Notes the building of an optimizer of torch's."""
@@ -251,7 +271,7 @@ class _Reading:
             node,
             call=self.ordinals[node],
             loss=tuple(sorted(uses_of(outputs[0]))),
-            called=dotted(node.func).rpartition(".")[2],
+            text=dotted(node.func).rpartition(".")[2],
         )
 
     def is_scaled(self, node: ast.AST) -> bool:

@@ -28,10 +28,12 @@ class Rewrite(NamedTuple):
     """The `call`-th call of method `method` in statement `at` goes through the scaler."""
 
     at: int
-    method: str  # the name it is called by: backward, step, grad
+    method: str  # the name it is called by: backward, step, grad, state_dict
     call: int
-    form: str  # scale (the receiver), scale_tensors (the first argument), step, step_scheduler, grad
+    form: str  # scale (the receiver), scale_tensors (the first argument), step, step_scheduler, grad,
+    # beside (the scaler's state, under `key`)
     code: str
+    key: str = ""
 
 
 Edit = Wrap | Insert | Rewrite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ampify.plan.checkpoints import plan_checkpoints
 from ampify.plan.edits import Edit, Import, Plan, Rewrite, Wrap
 from ampify.plan.places import Places
 from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
@@ -33,7 +34,9 @@ def make_plan(program: Program, dtype: str | None = None) -> Plan:
         return Plan(refusals=_telling(refusals))
     if not any(isinstance(e, Rewrite) for e in edits):
         return Plan()
+    key = "grad_scaler" if "scaler" in program.taken and "scaler" not in program.runtime.values() else "scaler"
     for scope in program.scopes:
+        edits.extend(plan_checkpoints(scope, Places(scope), key))
         edits.extend(plan_schedules(scope))
         edits.extend(plan_penalties(scope))
         edits.extend(uncovered(scope, plan_evaluation(scope)))

@@ -42,7 +42,7 @@ def plan_scaling(scope: Scope, places: Places, covered: frozenset[int]) -> tuple
 def plan_penalties(scope: Scope) -> list[Edit]:
     """Takes gradients that are part of a loss through the scaler: of scaled outputs, unscaled again ("Gradient penalty")."""
     return [
-        Rewrite(stmt.number, event.called, event.call, "grad", "AMP110")
+        Rewrite(stmt.number, event.text, event.call, "grad", "AMP110")
         for stmt in scope.statements()
         for event in stmt.events
         if event.kind is Kind.DIFFERENTIATE and not event.done

@@ -211,6 +211,9 @@ class _Emitter:
             if edit.call >= len(found):
                 raise RenderError(f"no call {edit.call} of {edit.method}")
             old = found[edit.call]
+            if edit.form == "beside":
+                small = nodes.with_state_beside(small, old, edit.key, self.names["scaler"])
+                continue
             replaced = small.deep_replace(old, nodes.through_scaler(old, edit.form, self.names["scaler"]))
             assert isinstance(replaced, cst.BaseSmallStatement)
             small = replaced

@@ -1,6 +1,7 @@
 """Small builders of the syntax that ampify emits, and the rewriting of single calls."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import libcst as cst
 
@@ -71,6 +72,58 @@ def _has_comment(space: cst.BaseParenthesizableWhitespace) -> bool:
     if not isinstance(space, cst.ParenthesizedWhitespace):
         return False
     return space.first_line.comment is not None or any(empty.comment is not None for empty in space.empty_lines)
+
+
+def with_state_beside(small: cst.BaseSmallStatement, state: cst.Call, key: str, scaler: str) -> cst.BaseSmallStatement:
+    """A statement with `key: scaler.state_dict()` behind the entry of a dict that holds `state`."""
+    changed = small.visit(_StateBeside(state, key, method_call(scaler, "state_dict", [])))
+    assert isinstance(changed, cst.BaseSmallStatement)
+    return changed
+
+
+class _StateBeside(cst.CSTTransformer):
+    def __init__(self, state: cst.Call, key: str, own: cst.Call) -> None:
+        self.state, self.key, self.own = state, key, own
+
+    def leave_Dict(self, original_node: cst.Dict, updated_node: cst.Dict) -> cst.BaseExpression:
+        for i, element in enumerate(original_node.elements):
+            if isinstance(element, cst.DictElement) and element.value is self.state and isinstance(element.key, cst.SimpleString):
+                quote = element.key.quote
+                new = cst.DictElement(
+                    cst.SimpleString(f"{quote}{self.key}{quote}"),
+                    self.own,
+                    whitespace_after_colon=element.whitespace_after_colon,
+                )
+                space = original_node.lbrace.whitespace_after
+                return updated_node.with_changes(elements=_inserted(list(updated_node.elements), i, new, space))
+        return updated_node
+
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
+        for i, argument in enumerate(original_node.args):
+            if argument.value is self.state and argument.keyword is not None:
+                new = argument.with_changes(keyword=cst.Name(self.key), value=self.own, comma=cst.MaybeSentinel.DEFAULT)
+                space = original_node.whitespace_before_args
+                return updated_node.with_changes(args=_inserted(list(updated_node.args), i, new, space))
+        return updated_node
+
+
+def _inserted(items: list[Any], at: int, new: Any, opening: cst.BaseParenthesizableWhitespace) -> list[Any]:
+    """The entries of a dict or call with a new one behind the one at `at`, one to a line if they are; comments stay in place."""
+    before = items[at]
+    lines = isinstance(opening, cst.ParenthesizedWhitespace)
+    between: cst.BaseParenthesizableWhitespace = cst.SimpleWhitespace(" ")
+    if lines and isinstance(opening, cst.ParenthesizedWhitespace):
+        between = cst.ParenthesizedWhitespace(indent=opening.indent, last_line=opening.last_line)
+    if isinstance(before.comma, cst.Comma):
+        after = before.comma.whitespace_after
+        if isinstance(after, cst.ParenthesizedWhitespace) and isinstance(between, cst.ParenthesizedWhitespace):
+            between = between.with_changes(first_line=after.first_line)
+            after = after.with_changes(
+                first_line=after.first_line.with_changes(comment=None, whitespace=cst.SimpleWhitespace(""))
+            )
+        new = new.with_changes(comma=before.comma.with_changes(whitespace_after=after))
+    items[at : at + 1] = [before.with_changes(comma=cst.Comma(whitespace_after=between)), new]
+    return items
 
 
 def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
