@@ -12,7 +12,7 @@ from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, summarize
 from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
-from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, SECOND_ORDER
+from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
 
@@ -375,6 +375,9 @@ class _Reading:
                     self.note(Kind.READ, node, touched, soft=not hidden.read)
         if self.roles.targets(node, self.frame):
             return Compute.FORWARD if hidden.forward and not hidden.backward else Compute.CALL
+        func = node.func
+        if isinstance(func, ast.Attribute) and func.attr in PASSIVE and self.roles.of(func.value, self.frame) is Role.OPTIMIZER:
+            return Compute.NONE
         level = level_of(node, self.frame, self.roles)
         builds = dotted(node.func).rpartition(".")[2][:1].isupper()
         touched = frozenset() if builds else gradients.touched(node, self.frame, self.roles)
