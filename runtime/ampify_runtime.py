@@ -5,6 +5,7 @@ AMPIFY_MODE        auto (default): fp16 with loss scaling where torch reports an
                    scale-only: loss scaling in fp32; off: every call passes through.
 AMPIFY_DEVICE      a device type (cpu, cuda, mps, xpu, ...) instead of what torch reports.
 AMPIFY_INIT_SCALE  the first loss scale, a power of two (default 65536), so that scaling is exact.
+AMPIFY_REPORT      1 prints `scaler.report()` to stderr when the process exits (default 0).
 
 These, or else `configure`, are read at the first use and never at import, so processes can fork and spawn before it.
 Sources: the PyTorch notes "Automatic Mixed Precision examples", the torch.amp reference, and Micikevicius et al.,
@@ -13,13 +14,16 @@ Sources: the PyTorch notes "Automatic Mixed Precision examples", the torch.amp r
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import copy
 import functools
 import math
 import os
+import sys
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -33,6 +37,7 @@ _T = TypeVar("_T")
 _MODES = ("auto", "fp16", "bf16", "scale-only", "off")
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "maia", "xla", "ipu")
+_RETRIES = 24  # of one evaluation by LBFGS; that many halvings leave nothing of a scale to blame
 _STATE = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
 
 
@@ -76,6 +81,10 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         allowed, kind = [device for device in _DEVICES if _has_autocast(device)], str(value).partition(":")[0]
         hint = f"write {kind!r}; " if kind in allowed else ""
         raise ValueError(f"{origin}: {hint}a device type with autocast in this torch is one of {', '.join(allowed)}")
+    if name == "report":
+        if value in ("0", "1"):
+            return value
+        raise ValueError(f"{origin}: it must be 0, or 1 to print the scaler's report at exit")
     with contextlib.suppress(TypeError, ValueError):
         # A power of two scales without rounding, and the scale and its inverse must be normal fp32 numbers.
         if math.frexp(float(value))[0] == 0.5 and 2.0**-126 <= float(value) <= 2.0**126:
@@ -112,11 +121,13 @@ def _settings() -> _Settings:
     global _in_force
     if _in_force is None:
         mode, device = _setting("mode", "auto"), _setting("device", None)
-        init_scale = _setting("init_scale", 65536.0)
+        init_scale, report = _setting("init_scale", 65536.0), _setting("report", "0")
         if device is None:
             device = "cpu" if mode == "off" else _accelerator()
         effective = ("off" if device == "cpu" else "fp16") if mode == "auto" else mode
         _in_force = _Settings(mode, device, _DTYPES.get(effective), effective in ("fp16", "scale-only"), init_scale)
+        if report == "1" and os.environ.get("RANK", "0") == "0":  # the other ranks have the same to say
+            atexit.register(_print_report)
     return _in_force
 
 
@@ -157,8 +168,9 @@ def _at_call(decorator: Callable[..., Any], function: Callable[..., Any]) -> Cal
 class _Steps:
     """The steps one optimizer attempted; a fused one's found_inf stays on its device until someone asks."""
 
-    def __init__(self) -> None:
-        self.attempted = self.skipped = 0
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.attempted = self.skipped = self.retried = 0
         self.last: float | torch.Tensor = 0.0  # not 0: found_inf
         self.pending: list[torch.Tensor] = []
 
@@ -178,6 +190,10 @@ class _Steps:
         self.skipped += newly
         self.pending = []
         return newly > 0
+
+
+class _Overflow(BaseException):
+    """Leaves an optimizer's step from inside its closure. Not an Exception, which an optimizer might catch."""
 
 
 class GradScaler(torch.amp.GradScaler):
@@ -206,7 +222,11 @@ class GradScaler(torch.amp.GradScaler):
     def _start_counting(self) -> None:
         self._steps: MutableMapping[Any, _Steps] = WeakIdKeyDictionary()
         self._advanced: MutableMapping[Any, tuple[int, int]] = WeakIdKeyDictionary()  # by scheduler
+        self._recent: deque[_Steps] = deque(maxlen=64)  # for the report, which outlives the optimizers
+        self._history: deque[tuple[int, float]] = deque(maxlen=256)
+        self._updates = 0
         self._overflowed = self._warned = False
+        self._scaled = False  # whether gradients outside of a closure may be scaled ones
 
     def __getattr__(self, name: str) -> Any:
         """Resolve the mode when an attribute that depends on it is first missed; later ones are found without us."""
@@ -222,7 +242,7 @@ class GradScaler(torch.amp.GradScaler):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__() if "_enabled" in self.__dict__ else self.__dict__
-        own = ("_device", "_enabled", "_steps", "_advanced")  # the process that loads it has its own
+        own = ("_device", "_enabled", "_steps", "_advanced", "_recent")  # the process that loads it has its own
         return {name: value for name, value in state.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -235,6 +255,10 @@ class GradScaler(torch.amp.GradScaler):
         When disabled it returns its argument itself; in auto a first loss on the CPU disables it, with one warning.
         Raises ValueError for anything but tensors.
         """
+        self._scaled = True
+        return self._times_scale(outputs)
+
+    def _times_scale(self, outputs: _T) -> _T:
         if not self._enabled:
             return outputs
         losses = _promoted(outputs)
@@ -244,38 +268,71 @@ class GradScaler(torch.amp.GradScaler):
             warnings.warn(
                 f"ampify: the first loss is on the CPU although torch has {device!r}, so no loss is scaled: train on "
                 f"{device!r}, or set AMPIFY_MODE",
-                stacklevel=2,
+                stacklevel=3,
             )
             return outputs if isinstance(outputs, torch.Tensor) else cast(_T, losses)
         return cast(_T, super().scale(losses))
+
+    def grad(self, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """`torch.autograd.grad(outputs, inputs, ...)` for a gradient that feeds a loss: scaled inside, so that it does not
+        underflow in fp16, and returned unscaled, a half-precision one as fp32.
+
+        An overflow stays inf or NaN, so the step that it reaches is skipped. Source: "Gradient penalty" in the AMP examples.
+        """
+        gradients = torch.autograd.grad(self._times_scale(outputs), inputs, *args, **kwargs)
+        if not self._enabled:
+            return gradients
+        inverse = cast(torch.Tensor, self._scale).double().reciprocal().float()
+
+        def unscaled(gradient: torch.Tensor | None) -> torch.Tensor | None:
+            return None if gradient is None else _promoted(gradient) * inverse.to(gradient.device, non_blocking=True)
+
+        if isinstance(gradients, dict):  # of a dict of inputs, in newer versions of torch
+            return {name: unscaled(gradient) for name, gradient in gradients.items()}
+        return tuple(map(unscaled, gradients))
 
     def unscale_(self, optimizer: Optimizer) -> None:
         """Divide the gradients by the scale before they are read ("Working with Unscaled Gradients"); none is fine.
 
         Raises RuntimeError when called twice for a step, TypeError for a wrapper around no or several optimizers.
         """
-        if self._enabled and _has_gradients(inner := _unwrapped(optimizer)):
+        if self._enabled and self._has_gradients(inner := _unwrapped(optimizer)):
             super().unscale_(inner)
+
+    def _has_gradients(self, optimizer: Optimizer) -> bool:
+        # A rank of FSDP1 may own no piece of any parameter, and must still hear of the others' overflows.
+        return any(p.grad is not None for p in _parameters(optimizer)) or (self._scale is not None and _is_sharded(optimizer))
+
+    def _unscale_grads_(
+        self, optimizer: Optimizer, inv_scale: torch.Tensor, found_inf: torch.Tensor, allow_fp16: bool
+    ) -> dict[torch.device, torch.Tensor]:
+        sharded = _is_sharded(optimizer)
+        found = super()._unscale_grads_(optimizer, inv_scale, found_inf, allow_fp16 or sharded)
+        if sharded:  # as torch's ShardedGradScaler: every rank sees other gradients, and all must skip together
+            total = torch.stack([found_inf, *(one.to(found_inf.device) for one in found.values())]).max()
+            torch.distributed.all_reduce(total, torch.distributed.ReduceOp.MAX)
+            found = {total.device: total}
+        return found
 
     def step(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
         """Unscale, and `optimizer.step(*args, **kwargs)` unless a gradient is inf or NaN; its value, None if skipped.
 
         Without gradients the optimizer just steps. A wrapper around one optimizer steps itself, if that one's gradients
-        are finite. Raises RuntimeError for a closure and for a second step before `update`, AssertionError if there are
-        gradients but nothing was scaled, TypeError for a wrapper around no or several optimizers.
+        are finite. A closure scales its own backward and returns the loss unscaled. If its gradients overflow, the step
+        is skipped and all is as before; LBFGS, whose line search needs a number, lowers the scale and evaluates again.
+        Raises RuntimeError for a second step before `update`, AssertionError if there are gradients but nothing was
+        scaled, TypeError for two closures and for a wrapper around no or several optimizers.
         """
         if not self._enabled:
             return optimizer.step(*args, **kwargs)
-        if any(callable(arg) for arg in (*args, *kwargs.values())):  # a positional one torch feeds scaled gradients
-            raise RuntimeError(
-                "scaler.step() takes no closure while losses are scaled: run scaler.scale(loss).backward() before it "
-                "and leave the closure out, or set AMPIFY_MODE to bf16 or off"
-            )
-        if kwargs.get("closure", self) is None:  # which torch refuses too
+        closures = [arg for arg in (*args, *kwargs.values()) if callable(arg) and not isinstance(arg, torch.nn.Module)]
+        if closures:
+            return self._step_with_closure(closures, optimizer, args, kwargs)
+        if kwargs.get("closure", self) is None:  # which torch refuses
             del kwargs["closure"]
         inner = _unwrapped(optimizer)
         state = self._per_optimizer_states[id(inner)]
-        if state["stage"] is OptState.READY and not _has_gradients(inner):
+        if state["stage"] is OptState.READY and not self._has_gradients(inner):
             result = optimizer.step(*args, **kwargs)
             self._count(inner, 0.0)
         elif inner is not optimizer and state["stage"] is not OptState.STEPPED:
@@ -292,9 +349,71 @@ class GradScaler(torch.amp.GradScaler):
                 self._count(inner, total.clamp(max=1.0) if len(found) > 1 else total)
         return result
 
+    def _step_with_closure(self, closures: list[Any], optimizer: Any, args: Any, kwargs: Any) -> Any:
+        """Let the optimizer call a closure that unscales at once, so that no evaluation depends on another's scale."""
+        if len(closures) > 1:
+            raise TypeError("scaler.step() can scale the gradients of one closure only, and this call has several")
+        inner, closure, was_scaled = _unwrapped(optimizer), closures[0], self._scaled
+        state = self._per_optimizer_states[id(inner)]
+        if state["stage"] is OptState.STEPPED:
+            raise RuntimeError("step() has already been called since the last update().")
+        if state["stage"] is OptState.READY and was_scaled:  # a backward before the step, as SAM's
+            self.unscale_(inner)
+        before = [(param, param.grad) for param in _parameters(inner)]
+        # torch's own optimizers but LBFGS evaluate once, before they change anything.
+        simple = type(optimizer).__module__.startswith("torch.optim.") and not isinstance(inner, torch.optim.LBFGS)
+        restore = None if simple else _snapshot(inner)
+        evaluate = self._evaluation(inner, closure)
+        result, found_inf = None, _found_inf(state)
+        if not found_inf:
+            try:
+                arguments = [evaluate if arg is closure else arg for arg in args]
+                result = optimizer.step(*arguments, **{k: evaluate if v is closure else v for k, v in kwargs.items()})
+            except _Overflow:
+                found_inf = 1.0
+                if restore is not None:
+                    restore()
+                for param, gradient in before:  # infs would stay if the closure does not zero the gradients
+                    param.grad = gradient
+        self._per_optimizer_states[id(inner)]["stage"] = OptState.STEPPED
+        self._scaled = was_scaled
+        self._count(inner, found_inf)
+        return result
+
+    def _evaluation(self, optimizer: Optimizer, closure: Callable[..., Any]) -> Callable[..., Any]:
+        """The closure, leaving unscaled gradients; raises _Overflow if they are not finite, for LBFGS after 24 retries."""
+        retries = _RETRIES if isinstance(optimizer, torch.optim.LBFGS) else 0
+
+        @functools.wraps(closure)
+        def evaluate(*args: Any, **kwargs: Any) -> Any:
+            before = [(param, param.grad) for param in _parameters(optimizer)]
+            first_scale = None
+            for attempt in range(1 + retries):
+                if attempt:
+                    scale, growth_tracker = self._check_scale_growth_tracker("step")
+                    first_scale = scale.clone() if first_scale is None else first_scale
+                    scale.mul_(self._backoff_factor)
+                    growth_tracker.zero_()
+                    self._steps_of(optimizer).retried += 1
+                    self._overflowed = True
+                for param, grad in before:  # to gradients that the closure does not zero it adds scaled ones
+                    param.grad = None if grad is None else self._times_scale(grad).to(grad.dtype)
+                self._per_optimizer_states.pop(id(optimizer), None)
+                value = closure(*args, **kwargs)
+                state = self._per_optimizer_states[id(optimizer)]
+                if state["stage"] is OptState.READY:
+                    self.unscale_(optimizer)
+                if not _found_inf(state):
+                    return value
+            if first_scale is not None:  # it is not to blame, so update() lowers it once, as for any skipped step
+                cast(torch.Tensor, self._scale).copy_(first_scale)
+            raise _Overflow
+
+        return evaluate
+
     def _maybe_opt_step(self, optimizer: Any, optimizer_state: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         # As torch's, which reads found_inf here and tells nobody: so counting needs no read of its own.
-        found_inf = sum(found.item() for found in optimizer_state["found_inf_per_device"].values())
+        found_inf = _found_inf(optimizer_state)
         result = None if found_inf else optimizer.step(*args, **kwargs)
         self._count(_unwrapped(optimizer), found_inf)
         return result
@@ -310,27 +429,46 @@ class GradScaler(torch.amp.GradScaler):
             self._per_optimizer_states.clear()
             return
         super().update(new_scale)
-        if self._overflowed and not self._warned and (scale := self.get_scale()) < 1.0:
-            self._warned = True
-            warnings.warn(
-                f"ampify: the loss scale fell to {scale:g} because step after step overflowed: look for inf or NaN in "
-                "the data and the loss, lower the learning rate, or set AMPIFY_MODE=bf16",
-                stacklevel=2,
-            )
-        self._overflowed = False
+        self._updates += 1
+        self._scaled = False
+        if self._overflowed:
+            self._overflowed = False
+            if (scale := self._read_scale(skipped=True)) < 1.0 and not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"ampify: the loss scale fell to {scale:g} because step after step overflowed: look for inf or NaN in "
+                    "the data and the loss, lower the learning rate, or set AMPIFY_MODE=bf16",
+                    stacklevel=2,
+                )
+
+    def _read_scale(self, skipped: bool = False) -> float:
+        """The scale, which goes into the history if it is new, or if it grew and fell back to what it was."""
+        scale = self.get_scale()
+        if not self._history:
+            self._history.append((0, self._init_scale))
+        if skipped or self._history[-1][1] != scale:
+            self._history.append((self._updates, scale))
+        return scale
+
+    def _steps_of(self, optimizer: Optimizer) -> _Steps:
+        if (steps := self._steps.get(optimizer)) is None:
+            steps = self._steps[optimizer] = _Steps(type(optimizer).__name__)
+            self._recent.append(steps)
+        return steps
 
     def _count(self, optimizer: Optimizer, found_inf: float | torch.Tensor) -> None:
-        if (steps := self._steps.get(optimizer)) is None:
-            steps = self._steps[optimizer] = _Steps()
-        steps.add(found_inf)
+        self._steps_of(optimizer).add(found_inf)
         self._overflowed |= not isinstance(found_inf, torch.Tensor) and found_inf > 0
 
     def _counts(self, own: list[Optimizer] | None = None) -> list[tuple[Optimizer, int, int]]:
         """Optimizers with their attempted and taken steps; waits for the device if one is fused."""
         wanted = [(o, s) for o, s in self._steps.items() if not own or any(o is one for one in own)]
-        for _, steps in wanted:
-            self._overflowed |= steps.settle()
+        self._settle(steps for _, steps in wanted)
         return [(optimizer, steps.attempted, steps.attempted - steps.skipped) for optimizer, steps in wanted]
+
+    def _settle(self, counts: Iterable[_Steps]) -> None:
+        for steps in counts:
+            self._overflowed |= steps.settle()
 
     @property
     def taken(self) -> dict[Optimizer, int]:
@@ -364,6 +502,37 @@ class GradScaler(torch.amp.GradScaler):
             self._advanced[scheduler] = (attempted, taken)
         return scheduler.step(*args, **kwargs)
 
+    def report(self, as_dict: bool = False) -> Any:
+        """The steps of the last 64 optimizers, also of deleted ones, and the last 256 values of the scale, as text or dict.
+
+        The scale is read after a skipped step and by this method only, so that no other step waits for the device: growth
+        in between shows in the next entry, and a fused optimizer's skip once someone asks for it.
+        """
+        settings = _settings()
+        self._settle(self._recent)
+        scale = self._read_scale()
+        keys = ("optimizer", "taken", "skipped", "retried")
+        steps_of = [(s.name, s.attempted - s.skipped, s.skipped, s.retried) for s in self._recent]
+        precision = str(settings.dtype or torch.float32).removeprefix("torch.")
+        if as_dict:
+            return {
+                "mode": settings.mode,
+                "precision": precision,
+                "device": self._device,
+                "scaling": self._enabled,
+                "scale": scale,
+                "updates": self._updates,
+                "steps": [dict(zip(keys, one, strict=True)) for one in steps_of],
+                "history": list(self._history),
+            }
+        scaling = f"loss scale {scale:g} after {self._updates} updates" if self._enabled else "losses are not scaled"
+        lines = [f"ampify: mode {settings.mode}, {precision} on {self._device}, {scaling}"]
+        for name, taken, skipped, retried in steps_of:
+            lines.append(f"  {name}: {taken} steps taken, {skipped} skipped, {retried} evaluations repeated")
+        if self._enabled:
+            lines.append("  scale after update " + ", ".join(f"{number}: {value:g}" for number, value in self._history))
+        return "\n".join(lines)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned; {}, of a disabled scaler or an older checkpoint, leaves the scale alone.
 
@@ -396,8 +565,45 @@ def _first_device(losses: Any) -> str | None:
     return losses.device.type if isinstance(losses, torch.Tensor) else None
 
 
-def _has_gradients(optimizer: Optimizer) -> bool:
-    return any(param.grad is not None for group in optimizer.param_groups for param in group["params"])
+def _parameters(optimizer: Optimizer) -> Iterator[torch.Tensor]:
+    return (param for group in optimizer.param_groups for param in group["params"])
+
+
+def _is_sharded(optimizer: Optimizer) -> bool:
+    """Whether it has parameters of FSDP1, whose ranks see different gradients; those of DDP and FSDP2 agree by themselves."""
+    return (
+        "torch.distributed.fsdp" in sys.modules
+        and torch.distributed.is_available()
+        and torch.distributed.is_initialized()
+        and any(getattr(param, "_fsdp_flattened", False) for param in _parameters(optimizer))
+    )
+
+
+def _found_inf(state: dict[str, Any]) -> float:
+    return float(sum(found.item() for found in state["found_inf_per_device"].values()))
+
+
+def _snapshot(optimizer: Optimizer) -> Callable[[], None]:
+    """What puts its parameters, their state and the settings of their groups back to what they are now."""
+    values = [(param, param.detach().clone()) for param in _parameters(optimizer)]
+    old_state = getattr(optimizer, "state", {})
+    kept: dict[int, Any] = {id(param): param for param, _ in values}
+    if type(optimizer) is torch.optim.LBFGS:  # a long history, which it adds to and never writes to
+        histories = (value for own in old_state.values() for value in own.values() if isinstance(value, list))
+        kept |= {id(item): item for history in histories for item in history}
+    state = copy.deepcopy(dict(old_state), kept)
+    groups = [{k: copy.deepcopy(v) for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+
+    def restore() -> None:
+        with torch.no_grad():
+            for param, value in values:
+                param.copy_(value)
+        old_state.clear()
+        old_state.update(state)
+        for group, settings in zip(optimizer.param_groups, groups, strict=True):
+            group.update(settings)
+
+    return restore
 
 
 def _unwrapped(optimizer: Any) -> Optimizer:
@@ -421,6 +627,10 @@ def _optimizers_of(scheduler: Any) -> list[Optimizer]:
     with contextlib.suppress(TypeError):  # it has none, or something else by that name
         found.append(_unwrapped(getattr(scheduler, "optimizer", None)))
     return found
+
+
+def _print_report() -> None:
+    print(scaler.report(), file=sys.stderr)
 
 
 scaler = GradScaler()

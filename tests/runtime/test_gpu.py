@@ -49,3 +49,32 @@ def test_a_fused_step_waits_for_nothing(load: Load) -> None:
             torch.cuda.set_sync_debug_mode("default")
     assert rt.scaler.taken == {optimizer: 299}
     assert rt.scaler.skipped == {optimizer: 1}
+
+
+def test_lbfgs_and_a_gradient_penalty_on_the_accelerator(load: Load) -> None:
+    rt = load(init_scale=2**24)  # too high for fp16: the first evaluations are repeated
+    device = torch.accelerator.current_accelerator()
+    model = make_model().to(device)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    images, target = (tensor.to(device) for tensor in batches(1)[0])
+    images.requires_grad_(True)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        with rt.autocast():
+            output = model(images)
+            loss = torch.nn.functional.cross_entropy(output, target)
+        (gradient,) = rt.scaler.grad(output.sum(), images, create_graph=True)
+        assert gradient.device.type == device.type
+        loss = loss + 0.1 * gradient.square().sum(1).mean()
+        rt.scaler.scale(loss).backward()
+        return loss
+
+    losses = []
+    for _ in range(4):
+        losses.append(rt.scaler.step(optimizer, closure))
+        rt.scaler.update()
+    (steps,) = rt.scaler.report(as_dict=True)["steps"]
+    assert (steps["taken"], steps["skipped"]) == (4, 0)
+    assert steps["retried"] > 0
+    assert losses[-1] < losses[0]

@@ -1,4 +1,4 @@
-"""Overflow, missing gradients, wrappers, closures, counts and checkpoints."""
+"""Overflow, missing gradients, wrappers, counts and states."""
 
 from __future__ import annotations
 
@@ -269,20 +269,6 @@ def test_step_returns_what_the_optimizer_returns(rt: ModuleType) -> None:
     rt.scaler.update()
     overflow(optimizer)
     assert rt.scaler.step(optimizer) is None
-
-
-@pytest.mark.parametrize("keyword", [False, True])
-def test_a_closure_is_refused_and_nothing_has_moved(rt: ModuleType, keyword: bool) -> None:
-    parameter, optimizer = one_parameter()
-    backward(rt, parameter)
-
-    def closure() -> float:
-        raise AssertionError("called")
-
-    arguments: tuple[Any, dict[str, Any]] = ((), {"closure": closure}) if keyword else ((closure,), {})
-    with pytest.raises(RuntimeError, match="leave the closure out, or set AMPIFY_MODE to bf16 or off"):
-        rt.scaler.step(optimizer, *arguments[0], **arguments[1])
-    assert torch.equal(parameter, torch.tensor([1.0, 2.0]))
 
 
 # --- losses ---

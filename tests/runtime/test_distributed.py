@@ -1,0 +1,110 @@
+"""Two gloo processes under torchrun, one of which overflows: all skip together, and end with equal scales and parameters."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.runtime import distributed_worker as worker
+from tests.runtime.training import Load, batches, make_model
+
+KINDS = [(wrapper, optimizer) for wrapper in worker.WRAP for optimizer in worker.optimizers_for(wrapper)]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of the two processes ended with, and what it wrote to stderr."""
+    logs = tmp_path_factory.mktemp("torchrun")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
+    command += [f"--master-port={port}", "--redirects=3", f"--log-dir={logs}", worker.__file__]
+    settings = {"AMPIFY_MODE": "scale-only", "AMPIFY_INIT_SCALE": "1024", "AMPIFY_REPORT": "1", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(str(Path(__file__).parents[2] / folder) for folder in ("runtime", "."))
+    done = subprocess.run(command, env={**os.environ, **settings, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60)
+    written = {name: [file.read_text() for file in sorted(logs.rglob(name))] for name in ("stdout.log", "stderr.log")}
+    assert done.returncode == 0, "\n".join([done.stderr, *written["stderr.log"]])
+    return [
+        {**json.loads(out.partition("RESULT ")[2]), "stderr": err}
+        for out, err in zip(written["stdout.log"], written["stderr.log"], strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("wrapper", "optimizer"), KINDS)
+def test_one_rank_overflows_and_all_agree(ranks: list[dict[str, Any]], wrapper: str, optimizer: str) -> None:
+    first, second = (rank[f"{wrapper}, {optimizer}"] for rank in ranks)
+    assert first == second
+    assert first["scale"] == 512.0
+    repeated = optimizer == "lbfgs"
+    assert first["taken"] == [repeated or step != worker.BAD_STEP for step in range(worker.STEPS)]
+    assert first["evaluations"] == (2 * worker.STEPS + 1 if repeated else worker.STEPS)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "closure", "fused"])
+def test_every_wrapper_trains_to_the_same_parameters(ranks: list[dict[str, Any]], optimizer: str) -> None:
+    def flat(wrapper: str) -> torch.Tensor:
+        return torch.tensor([v for values in ranks[0][f"{wrapper}, {optimizer}"]["values"] for v in values])
+
+    for wrapper in ("fsdp1", "fsdp1 orig params", "fsdp2"):
+        torch.testing.assert_close(flat(wrapper), flat("ddp"))
+
+
+def test_the_disagreement_this_avoids_is_real(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["fsdp1, torch"]["scale"] for rank in ranks] == [1024.0, 512.0]
+
+
+def test_one_rank_reports_for_all(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["stderr"].count("ampify: mode scale-only") for rank in ranks] == [1, 0]
+
+
+def test_no_group_no_fsdp(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters that only look like FSDP's: without a process group there is nobody to ask."""
+    rt = load("scale-only")
+    parameter = torch.nn.Parameter(torch.ones(1))
+    parameter._fsdp_flattened = True
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: pytest.fail("asked"))
+    rt.scaler.scale(parameter.sum()).backward()
+    rt.scaler.step(torch.optim.SGD([parameter], lr=1.0))
+    assert float(parameter) == 0.0
+
+
+def test_fsdp_may_keep_its_gradients_in_fp16(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ShardedGradScaler lets it; for others torch refuses fp16 gradients."""
+    rt = load("scale-only", init_scale=1024)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: None)
+    parameter = torch.nn.Parameter(torch.ones(1, dtype=torch.float16))
+    optimizer = torch.optim.SGD([parameter], lr=0.5)
+    rt.scaler.scale(parameter.sum()).backward()
+    with pytest.raises(ValueError, match="Attempting to unscale FP16 gradients"):
+        rt.scaler.step(optimizer)
+    parameter._fsdp_flattened = True
+    rt.scaler.step(optimizer)
+    assert parameter.tolist() == [0.5]
+
+
+def test_data_parallel_on_the_cpu_is_its_module(load: Load) -> None:
+    rt = load("scale-only", init_scale=1024)
+
+    def train(wrap: Any) -> list[torch.Tensor]:
+        model = make_model()
+        outer, optimizer = wrap(model), torch.optim.SGD(model.parameters(), lr=0.1)
+        for images, target in batches(3):
+            with rt.autocast():
+                loss = torch.nn.functional.cross_entropy(outer(images), target)
+            optimizer.zero_grad()
+            rt.scaler.scale(loss).backward()
+            rt.scaler.step(optimizer)
+            rt.scaler.update()
+        return [parameter.detach() for parameter in model.parameters()]
+
+    assert all(map(torch.equal, train(torch.nn.DataParallel), train(lambda model: model)))
