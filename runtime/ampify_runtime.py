@@ -193,7 +193,12 @@ class _Steps:
 
 
 class _Overflow(BaseException):
-    """Leaves an optimizer's step from inside its closure. Not an Exception, which an optimizer might catch."""
+    """Leaves an optimizer's step from inside its closure, with the closure's value. Not an Exception, which an optimizer might
+    catch."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        self.value = value
 
 
 class GradScaler(torch.amp.GradScaler):
@@ -319,7 +324,8 @@ class GradScaler(torch.amp.GradScaler):
 
         Without gradients the optimizer just steps. A wrapper around one optimizer steps itself, if that one's gradients
         are finite. A closure scales its own backward and returns the loss unscaled. If its gradients overflow, the step
-        is skipped and all is as before; LBFGS, whose line search needs a number, lowers the scale and evaluates again.
+        is skipped, all is as before, and the value is the closure's; LBFGS, whose line search needs a number, lowers the
+        scale and evaluates again.
         Raises RuntimeError for a second step before `update`, AssertionError if there are gradients but nothing was
         scaled, TypeError for two closures and for a wrapper around no or several optimizers.
         """
@@ -369,8 +375,8 @@ class GradScaler(torch.amp.GradScaler):
             try:
                 arguments = [evaluate if arg is closure else arg for arg in args]
                 result = optimizer.step(*arguments, **{k: evaluate if v is closure else v for k, v in kwargs.items()})
-            except _Overflow:
-                found_inf = 1.0
+            except _Overflow as overflow:
+                found_inf, result = 1.0, overflow.value  # `optimizer.step(closure).item()` must not fail where it is skipped
                 if restore is not None:
                     restore()
                 for param, gradient in before:  # infs would stay if the closure does not zero the gradients
@@ -407,7 +413,7 @@ class GradScaler(torch.amp.GradScaler):
                     return value
             if first_scale is not None:  # it is not to blame, so update() lowers it once, as for any skipped step
                 cast(torch.Tensor, self._scale).copy_(first_scale)
-            raise _Overflow
+            raise _Overflow(value)
 
         return evaluate
 

@@ -122,7 +122,7 @@ def fit(
             before = {id(p): p.detach().clone() for p in model.parameters()}
             value = rt.scaler.step(opt, evaluate)
             taken = rt.scaler.was_taken(opt)
-            assert (value is not None) == taken
+            assert value is not None  # a skipped step has the closure's value: scripts print it
             assert taken or all(torch.equal(p, before[id(p)]) for p in model.parameters())
             rt.scaler.update()
         else:
@@ -443,7 +443,7 @@ def test_an_optimizer_that_catches_exceptions_does_not_catch_ours(rt: ModuleType
         rt.scaler.scale(loss).backward()
         return loss
 
-    assert rt.scaler.step(optimizer, closure) is None
+    assert rt.scaler.step(optimizer, closure) is not None
     assert torch.equal(parameter, torch.tensor([1.0, 2.0]))
 
 
