@@ -123,6 +123,7 @@ def fit(
             value = rt.scaler.step(opt, evaluate)
             taken = rt.scaler.was_taken(opt)
             assert value is not None  # a skipped step has the closure's value: scripts print it
+            value = value if taken else None
             assert taken or all(torch.equal(p, before[id(p)]) for p in model.parameters())
             rt.scaler.update()
         else:
