@@ -19,9 +19,14 @@ Status = Literal["converted", "already", "unchanged", "refused", "error"]
 
 
 class Options(NamedTuple):
-    """What the caller may choose. `dtype` pins the precision in the source (`configure(mode=...)` after the import)."""
+    """What the caller may choose.
+
+    `dtype` pins the precision in the source. `runtime` says what the output builds on: `import`, the installed
+    ampify_runtime; `vendor`, a copy of it beside the script, which the caller has to put there.
+    """
 
     dtype: Literal["fp16", "bf16"] | None = None
+    runtime: Literal["import", "vendor"] = "import"
 
 
 class AppliedEdit(NamedTuple):
@@ -66,7 +71,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
     program = analyse(tree)
     if program.amp:
         return Result("already", source)
-    plan = make_plan(program, options.dtype)
+    plan = make_plan(program, options.dtype, options.runtime)
     if plan.refusals:
         return Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
     if not plan.edits:

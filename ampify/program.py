@@ -158,3 +158,4 @@ class Program(NamedTuple):
     runtime: dict[str, str]  # what is imported from ampify_runtime: name -> local name
     imports: tuple[tuple[int, bool], ...]  # top-level imports: (statement index, whether of torch)
     prologue: int  # index of the last statement that must stay first (docstring, __future__), or -1
+    relative: bool  # imports relatively at its top level: it runs as a part of a package only

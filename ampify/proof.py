@@ -12,7 +12,7 @@ import tokenize
 import warnings
 
 from ampify.analysis.analyse import analyse
-from ampify.analysis.names import RUNTIME, Names, dotted
+from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.walk import walk
 from ampify.plan.planner import make_plan
 from ampify.program import Kind, Program, Scope
@@ -52,14 +52,14 @@ def _imports_first(tree: ast.Module) -> None:
             bound = [node.arg]
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             bound = [node.name]
-        elif isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != RUNTIME):
+        elif isinstance(node, ast.Import | ast.ImportFrom) and not is_runtime(node):
             bound = [a.asname or a.name.partition(".")[0] for a in node.names]
         if local.intersection(bound):
             raise ProofError(f"`{local.intersection(bound).pop()}` of the output means two things")
     needed = {name: {name} for name in local}  # by name, what of the runtime's it needs when it runs
     known: set[str] = set()
     for stmt in tree.body:
-        if isinstance(stmt, ast.ImportFrom) and stmt.module == RUNTIME:
+        if isinstance(stmt, ast.ImportFrom) and is_runtime(stmt):
             known.update(a.asname or a.name for a in stmt.names)
             continue
         names = {n.id for n in walk(stmt) if isinstance(n, ast.Name)}
@@ -137,7 +137,7 @@ class _Eraser(ast.NodeTransformer):
         return isinstance(call, ast.Call) and bool(self.configure) and dotted(call.func) == self.configure
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
-        return None if node.module == RUNTIME and not node.level else node
+        return None if is_runtime(node) else node
 
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)

@@ -38,6 +38,7 @@ def analyse(tree: ast.Module) -> Program:
         names.runtime,
         tuple((numbers[s][0], _imports_torch(s)) for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)),
         _prologue(tree, numbers),
+        any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
     )
 
 

@@ -25,7 +25,7 @@ class Names:
                 for alias in node.names:
                     local = alias.asname or alias.name
                     self.aliases[local] = f"{module}.{alias.name}"
-                    if module == RUNTIME:
+                    if is_runtime(node):
                         self.runtime[alias.name] = local
             elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 assigned.setdefault(node.targets[0].id, []).append(node.value)
@@ -57,6 +57,11 @@ class Names:
             return ""
         parts.append(self.aliases.get(node.id, node.id))
         return ".".join(reversed(parts))
+
+
+def is_runtime(node: ast.AST) -> bool:
+    """Whether a statement is `from ampify_runtime import ...`, or `from .ampify_runtime ...`, of one vendored in a package."""
+    return isinstance(node, ast.ImportFrom) and node.module == RUNTIME and node.level <= 1
 
 
 def dotted(node: ast.AST) -> str:

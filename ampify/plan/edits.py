@@ -42,6 +42,7 @@ class Import(NamedTuple):
 
     names: tuple[tuple[str, str], ...]
     after: int
+    relative: bool = False  # of the vendored runtime in the script's own package: `from .ampify_runtime import ...`
 
 
 class Plan(NamedTuple):

@@ -16,7 +16,7 @@ NAMES = {
 }
 
 
-def make_plan(program: Program, dtype: str | None = None) -> Plan:
+def make_plan(program: Program, dtype: str | None = None, runtime: str = "import") -> Plan:
     """The plan of one file. No edits and no refusals: there is nothing to convert."""
     backwards = [(s, e) for scope in program.scopes for s in scope.statements() for e in s.events if e.kind is Kind.BACKWARD]
     if not backwards:
@@ -38,7 +38,7 @@ def make_plan(program: Program, dtype: str | None = None) -> Plan:
         edits.extend(uncovered(scope, plan_evaluation(scope)))
     edits.sort(key=lambda e: e.first if isinstance(e, Wrap) else e.at)
     names, missing = _names(program, edits, dtype)
-    return Plan(tuple(edits), Import(missing, _import_place(program, edits)), names)
+    return Plan(tuple(edits), Import(missing, _import_place(program, edits), runtime == "vendor" and program.relative), names)
 
 
 def _plan_scope(scope: Scope) -> tuple[list[Edit], list[Refusal]]:

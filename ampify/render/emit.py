@@ -39,7 +39,7 @@ def emit(source: bytes, plan: Plan, configure: str | None = None) -> bytes:
     at = _rows_through(module.body, plan.imports.after)
     new: list[Row] = []
     if plan.imports.names:
-        new.append(nodes.runtime_import(plan.imports.names))
+        new.append(nodes.runtime_import(plan.imports.names, plan.imports.relative))
     if configure is not None:
         new.append(nodes.line(nodes.statement(f'{plan.names["configure"]}(mode="{configure}")')))
     return module.with_changes(body=[*body[:at], *new, *body[at:]]).bytes

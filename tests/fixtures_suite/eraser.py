@@ -37,7 +37,7 @@ def _canonical(source: bytes) -> str:
 
 def _erased(source: bytes) -> str:
     tree = ast.parse(source)
-    imports = [s for s in tree.body if isinstance(s, ast.ImportFrom) and s.module == _RUNTIME]
+    imports = [s for s in tree.body if isinstance(s, ast.ImportFrom) and s.module == _RUNTIME and s.level in (0, 1)]
     names = {alias.name: alias.asname or alias.name for statement in imports for alias in statement.names}
     if len(imports) == 1 and names.keys() <= _NAMES:
         tree.body.remove(imports[0])
