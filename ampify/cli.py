@@ -43,9 +43,9 @@ and reports go to standard output, everything else to standard error.
 @click.option("--dtype", type=click.Choice(["fp16", "bf16"]), help="Pin the precision in the converted source.")
 @click.option(
     "--runtime",
-    type=click.Choice(["import", "vendor"]),
+    type=click.Choice(["import", "vendor", "torch"]),
     default="import",
-    help="What the converted code builds on: the installed ampify_runtime, or a copy of it written beside the script.",
+    help="What the converted code builds on: the installed ampify_runtime, a copy of it beside the script, or plain torch.amp.",
 )
 @click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 @click.option("--allow-refused", is_flag=True, help="Print refusals, but do not exit 3 for them.")
@@ -58,7 +58,7 @@ def cli(
     check: bool,
     diff: bool,
     dtype: Literal["fp16", "bf16"] | None,
-    runtime: Literal["import", "vendor"],
+    runtime: Literal["import", "vendor", "torch"],
     report: str,
     allow_refused: bool,
     stdin_filename: str | None,

@@ -26,6 +26,7 @@ EDITS = {
     "AMP106": "lets the schedule hold still while steps are skipped",
     "AMP107": "imports the runtime",
     "AMP108": "runs the evaluation forward under autocast",
+    "AMP109": "makes the loss scaler, which is on where CUDA is",
 }
 
 # What is to be known besides the edits, of a script with the runtime beside it. `{}` takes the versions.
@@ -125,6 +126,7 @@ REFUSALS = {
         "make every path either step the optimizer or leave its gradients alone",
     ),
     "AMP922": ("it is nested too deeply to be analysed", "flatten the deepest expression"),
+    "AMP923": ("needs the runtime, as plain torch.amp cannot do it: {}", "use --runtime import or vendor"),
 }
 
 

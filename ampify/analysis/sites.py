@@ -24,8 +24,7 @@ class Sites:
 
     def __init__(self, names: Names, frames: Frames, roles: Roles) -> None:
         self.names, self.frames, self.roles = names, frames, roles
-        self.autocast = names.runtime.get("autocast", "")
-        self.scaler = names.runtime.get("scaler", "")
+        self.scaler = names.scaler
         self.summaries: Summaries = {}
         summarize(roles, self.read, self.summaries)
 

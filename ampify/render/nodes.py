@@ -29,9 +29,9 @@ def runtime_import(names: Sequence[tuple[str, str]], relative: bool) -> cst.Simp
     return line(cst.ImportFrom(cst.Name("ampify_runtime"), aliases, relative=[cst.Dot()] if relative else []))
 
 
-def region(autocast: str, body: Sequence[cst.BaseStatement], leading: Sequence[cst.EmptyLine]) -> cst.With:
-    """`with autocast():` round statements."""
-    return cst.With([cst.WithItem(cst.Call(cst.Name(autocast)))], cst.IndentedBlock(body), leading_lines=leading)
+def region(context: str, body: Sequence[cst.BaseStatement], leading: Sequence[cst.EmptyLine]) -> cst.With:
+    """`with autocast():`, or another context, round statements."""
+    return cst.With([cst.WithItem(cst.parse_expression(context))], cst.IndentedBlock(body), leading_lines=leading)
 
 
 def calls(node: cst.CSTNode, method: str) -> Iterator[cst.Call]:
