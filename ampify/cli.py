@@ -41,6 +41,12 @@ and reports go to standard output, everything else to standard error.
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if something would change.")
 @click.option("--diff", is_flag=True, help="Write nothing; print a unified diff that `git apply` takes.")
 @click.option("--dtype", type=click.Choice(["fp16", "bf16"]), help="Pin the precision in the converted source.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["import", "vendor", "torch"]),
+    default="import",
+    help="What the converted code builds on: the installed ampify_runtime, a copy of it beside the script, or plain torch.amp.",
+)
 @click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 @click.option("--allow-refused", is_flag=True, help="Print refusals, but do not exit 3 for them.")
 @click.option("--stdin-filename", metavar="NAME", help="What to call standard input in messages and diffs.")
@@ -52,6 +58,7 @@ def cli(
     check: bool,
     diff: bool,
     dtype: Literal["fp16", "bf16"] | None,
+    runtime: Literal["import", "vendor", "torch"],
     report: str,
     allow_refused: bool,
     stdin_filename: str | None,
@@ -67,8 +74,8 @@ def cli(
     from ampify import project
     from ampify.convert import Options
 
-    _check_usage(paths, check, diff, report, stdin_filename, quiet, verbose)
-    options = Options(dtype)
+    _check_usage(paths, check, diff, runtime, report, stdin_filename, quiet, verbose)
+    options = Options(dtype, runtime)
     write = not (check or diff)
     if paths == (STANDARD_INPUT,):
         outcomes = _standard_input(stdin_filename or "<stdin>", options, echo=write)
@@ -109,6 +116,7 @@ def _check_usage(
     paths: tuple[str, ...],
     check: bool,
     diff: bool,
+    runtime: str,
     report: str,
     stdin_filename: str | None,
     quiet: bool,
@@ -120,6 +128,8 @@ def _check_usage(
         raise click.UsageError("- (standard input) cannot be given together with other paths")
     if stdin_filename is not None and paths != (STANDARD_INPUT,):
         raise click.UsageError("--stdin-filename names standard input: it needs the path -")
+    if runtime == "vendor" and STANDARD_INPUT in paths:
+        raise click.UsageError("--runtime vendor writes a file beside the script, which - (standard input) is not: give its path")
     if report == "json" and diff:
         raise click.UsageError("--format json cannot be given together with --diff: both go to standard output")
     if report == "json" and STANDARD_INPUT in paths and not check:

@@ -11,17 +11,23 @@ if TYPE_CHECKING:
     import ast
 
     from ampify.plan.edits import Plan
-    from ampify.program import Program, Refusal
+    from ampify.program import Refusal
 
-INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP112"})  # these stand before the line that they name
+INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP109", "AMP112"})  # these stand before the line that they name
 
 Status = Literal["converted", "already", "unchanged", "refused", "error"]
 
 
 class Options(NamedTuple):
-    """What the caller may choose. `dtype` pins the precision in the source (`configure(mode=...)` after the import)."""
+    """What the caller may choose.
+
+    `dtype` pins the precision in the source. `runtime` says what the output builds on: `import`, the installed
+    ampify_runtime; `vendor`, a copy of it beside the script, which the caller has to put there;
+    `torch`, nothing but torch.amp.
+    """
 
     dtype: Literal["fp16", "bf16"] | None = None
+    runtime: Literal["import", "vendor", "torch"] = "import"
 
 
 class AppliedEdit(NamedTuple):
@@ -66,7 +72,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
     program = analyse(tree)
     if program.amp:
         return Result("already", source)
-    plan = make_plan(program, options.dtype)
+    plan = make_plan(program, options.dtype, options.runtime)
     if plan.refusals:
         return Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
     if not plan.edits:
@@ -74,16 +80,16 @@ def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
     obstacle = not_rewritable(source)
     if obstacle:
         return _refused(source, "AMP920", 1, 1, obstacle)
-    return _render(source, tree, program, plan, options)
+    return _render(source, tree, plan)
 
 
-def _render(source: bytes, tree: ast.Module, program: Program, plan: Plan, options: Options) -> Result:
+def _render(source: bytes, tree: ast.Module, plan: Plan) -> Result:
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
     edits = _applied(tree, plan)
     try:
-        output = emit(source, plan, options.dtype)
+        output = emit(source, plan)
         if not _keeps_lines(source, output, edits):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
         prove(source, output)
@@ -118,9 +124,10 @@ def _applied(tree: ast.Module, plan: Plan) -> tuple[AppliedEdit, ...]:
             first, last = at[edit.at]
         applied.append(AppliedEdit(edit.code, first, last, EDITS[edit.code]))
     assert plan.imports is not None
-    if plan.imports.names:
+    if plan.imports.names or "enabled" in plan.names:
+        code = "AMP109" if "enabled" in plan.names else "AMP107"
         line = at[plan.imports.after][1] + 1 if plan.imports.after >= 0 else 1
-        applied.append(AppliedEdit("AMP107", line, line, EDITS["AMP107"]))
+        applied.append(AppliedEdit(code, line, line, EDITS[code]))
     return tuple(sorted(applied, key=lambda e: (e.line, e.code)))
 
 

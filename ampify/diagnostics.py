@@ -29,6 +29,17 @@ EDITS = {
     "AMP112": "loads the scaler's state, if the checkpoint has it",
     "AMP110": "takes gradients that are part of the loss through the scaler: scaled while computed, unscaled in the result",
     "AMP108": "runs the evaluation forward under autocast",
+    "AMP109": "makes the loss scaler, which is on where CUDA is",
+}
+
+# What is to be known besides the edits, of a script with the runtime beside it. `{}` takes the versions.
+NOTES = {
+    "AMP191": ("puts the runtime beside the script, as ampify_runtime.py, {}", ""),
+    "AMP192": ("updates the runtime beside the script, ampify_runtime.py, {}", ""),
+    "AMP193": (
+        "the script lies in a package, and `python -m` does not look for ampify_runtime beside it",
+        "run it by its path, `python package/script.py`, or import relatively, or install ampify where it trains",
+    ),
 }
 
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
@@ -118,7 +129,14 @@ REFUSALS = {
         "make every path either step the optimizer or leave its gradients alone",
     ),
     "AMP922": ("it is nested too deeply to be analysed", "flatten the deepest expression"),
+    "AMP923": ("needs the runtime, as plain torch.amp cannot do it: {}", "use --runtime import or vendor"),
 }
+
+
+def note(code: str, line: int, detail: str) -> Diagnostic:
+    """The diagnostic of a note."""
+    message, remedy = NOTES[code]
+    return Diagnostic(code, "info", line, 1, message.format(detail), remedy)
 
 
 def refusal(code: str, line: int, column: int, detail: str) -> Diagnostic:

@@ -1,6 +1,7 @@
 """The only module that touches disk: reads whole files, lists directories, replaces a file atomically."""
 
 import contextlib
+import errno
 import os
 import stat
 from typing import NamedTuple
@@ -99,15 +100,10 @@ def write(before: Snapshot, data: bytes) -> None:
     a hard-linked file the other names keep the old contents. Nothing is left behind on an error or on Ctrl-C.
     Raises FileError if the file is read-only, changed since it was read, or cannot be replaced.
     """
-    if not before.status.st_mode & 0o222:
-        # Also for root, who could: the mode is the wish of whoever set it.
-        raise FileError(UNWRITABLE, "cannot be written: the file is read-only")
+    check_writable(before)
     directory = os.path.dirname(before.target)
-    # Named here rather than by tempfile.mkstemp, so that the name is known before the file exists and an interrupt
-    # between the two leaves nothing behind.
-    temporary = os.path.join(directory, f".ampify-{os.getpid()}-{os.urandom(8).hex()}.tmp")
+    temporary = _temporary(directory)
     try:
-        _check_writable(before.target)
         _fill(temporary, data, before)
         now = read(before.path)
         if now.target != before.target or now.data != before.data:
@@ -122,6 +118,49 @@ def write(before: Snapshot, data: bytes) -> None:
             raise FileError(UNWRITABLE, f"cannot be written: {_reason(error)}") from error
         raise
     _sync_directory(directory)
+
+
+def check_writable(before: Snapshot) -> None:
+    """Raises FileError if a file that was read may not be replaced; the bytes are not touched."""
+    if not before.status.st_mode & 0o222:
+        # Also for root, who could: the mode is the wish of whoever set it.
+        raise FileError(UNWRITABLE, "cannot be written: the file is read-only")
+    try:
+        # Renaming over a file asks no permission of the file itself, so ask for it.
+        os.close(os.open(before.target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)))
+    except OSError as error:
+        raise FileError(UNWRITABLE, f"cannot be written: {_reason(error)}") from error
+
+
+def create(path: str, data: bytes) -> None:
+    """Write a new file, atomically: it is there with all of its bytes, or it is not there.
+
+    Never replaces anything: raises FileError if there is something at the path, or if it cannot be written.
+    """
+    directory = os.path.dirname(os.path.abspath(path))
+    temporary = _temporary(directory)
+    try:
+        _fill(temporary, data, None)
+        try:
+            os.link(temporary, path)  # fails if there is something, which os.replace would not
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            os.replace(temporary, path)
+    except OSError as error:
+        raise FileError(UNWRITABLE, f"cannot be written: {_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+    _sync_directory(directory)
+
+
+def _temporary(directory: str) -> str:
+    """A name for a temporary file. Made here rather than by tempfile.mkstemp, so that the name is known before the file
+    exists and an interrupt between the two leaves nothing behind."""
+    return os.path.join(directory, f".ampify-{os.getpid()}-{os.urandom(8).hex()}.tmp")
 
 
 def _reason(error: OSError) -> str:
@@ -143,22 +182,19 @@ def _refuse_special(mode: int) -> None:
     raise FileError(UNREADABLE, f"cannot be read: it is {kind}, not a regular file")
 
 
-def _check_writable(target: str) -> None:
-    """Renaming over a file asks no permission of the file itself, so ask for it; the bytes are not touched."""
-    os.close(os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)))
-
-
-def _fill(temporary: str, data: bytes, before: Snapshot) -> None:
-    """Write a new file beside the old one, with its mode, owner and attributes, down to the disk."""
+def _fill(temporary: str, data: bytes, before: Snapshot | None) -> None:
+    """Write a new file down to the disk: with the mode, owner and attributes of the old one, or else with a new file's mode."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(temporary, flags, 0o600)
+        descriptor = os.open(temporary, flags, 0o666 if before is None else 0o600)
     except PermissionError as error:
-        raise FileError(UNWRITABLE, "cannot be written: its directory is read-only, and files are replaced") from error
+        why = ", and files are replaced" if before is not None else ""
+        raise FileError(UNWRITABLE, f"cannot be written: its directory is read-only{why}") from error
     with open(descriptor, "wb") as file:
         file.write(data)
         file.flush()
-        _copy_ownership(file.fileno(), before)
+        if before is not None:
+            _copy_ownership(file.fileno(), before)
         os.fsync(file.fileno())
 
 

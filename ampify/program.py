@@ -91,7 +91,7 @@ class Stmt(NamedTuple):
     endless: bool = False  # while True
     no_grad: bool = False  # a `with torch.no_grad():`
     suppresses: bool = False  # a `with` that swallows exceptions
-    autocast: bool = False  # a `with autocast():` of the runtime's
+    autocast: bool = False  # an autocast region, the runtime's or torch's
     detached: bool = False  # an assignment of a value without gradient: `x.item()`, `x.detach()`
     rebinds: bool = False  # a plain assignment: the old value of `defs` is gone
 
@@ -115,6 +115,7 @@ class Optimizer(NamedTuple):
 
     key: str
     roots: frozenset[str] = frozenset()
+    wrapper: bool = False  # an object with an optimizer inside and a step of its own
 
 
 class Scope(NamedTuple):
@@ -167,3 +168,6 @@ class Program(NamedTuple):
     runtime: dict[str, str]  # what is imported from ampify_runtime: name -> local name
     imports: tuple[tuple[int, bool], ...]  # top-level imports: (statement index, whether of torch)
     prologue: int  # index of the last statement that must stay first (docstring, __future__), or -1
+    torch: tuple[tuple[int, str], ...]  # top-level imports of torch itself: (statement index, local name that means nothing else)
+    devices: tuple[tuple[int, int], ...]  # where CUDA_VISIBLE_DEVICES is spoken of: (index of the top-level statement, line)
+    relative: bool  # imports relatively at its top level: it runs as a part of a package only

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ampify import files, ignore
 from ampify.convert import Options, Result, convert
 from ampify.diagnostics import Diagnostic
-from ampify.files import FileError
+from ampify.files import FileError, Snapshot
+
+if TYPE_CHECKING:
+    from ampify.vendor import Copy
 
 BUG = "AMP999"
 
@@ -36,11 +39,12 @@ SKIPPED_DIRECTORIES = frozenset(
 
 
 class Outcome(NamedTuple):
-    """What became of one file. `before` is what was read of it: empty if it could not be."""
+    """What became of one file. `before` is what was read of it: empty if it could not be. `copy` is the runtime put beside it."""
 
     path: str
     before: bytes
     result: Result
+    copy: "Copy | None" = None
 
 
 def run(paths: Iterable[str], options: Options, *, write: bool) -> Iterator[Outcome]:
@@ -50,12 +54,13 @@ def run(paths: Iterable[str], options: Options, *, write: bool) -> Iterator[Outc
     stops the others.
     """
     seen: set[str] = set()
+    supplied: set[str] = set()  # the directories that have the runtime, or would get it
     for path, problem in discover(paths):
         identity = files.identity(path)
         if identity in seen:
             continue
         seen.add(identity)
-        yield _failed(path, b"", problem) if problem else _process(path, options, write=write)
+        yield _failed(path, b"", problem) if problem else _process(path, options, supplied, write=write)
 
 
 def convert_bytes(path: str, source: bytes, options: Options) -> Outcome:
@@ -101,18 +106,40 @@ def _code_of(result: Result, check: bool, allow_refused: bool) -> int:
     return 1 if check and (result.status == "converted" or mistakes) else 0
 
 
-def _process(path: str, options: Options, *, write: bool) -> Outcome:
+def _process(path: str, options: Options, supplied: set[str], *, write: bool) -> Outcome:
     try:
         snapshot = files.read(path)
     except FileError as problem:
         return _failed(path, b"", problem)
     outcome = convert_bytes(path, snapshot.data, options)
-    if write and outcome.result.status == "converted":
+    if outcome.result.status == "converted":
         try:
-            files.write(snapshot, outcome.result.output)
+            if options.runtime == "vendor":
+                outcome = _with_runtime(outcome, snapshot, supplied, write=write)
+            if write:
+                files.write(snapshot, outcome.result.output)
         except FileError as problem:
             return _failed(path, snapshot.data, problem)
     return outcome
+
+
+def _with_runtime(outcome: Outcome, script: Snapshot, supplied: set[str], *, write: bool) -> Outcome:
+    """The outcome with what it needs beside the script, once a directory. With `write` that is written, before the script is:
+    at no moment there is a script without its runtime. Raises FileError."""
+    from ampify import vendor
+
+    line = next((e.line for e in outcome.result.edits if e.code == "AMP107"), 1)
+    notes = [vendor.package_note(script, outcome.result.output, line)]
+    directory = os.path.dirname(script.target)
+    copy = vendor.beside(script) if directory not in supplied else None
+    if copy is not None:
+        notes.append(copy.diagnostic(line))
+        if write:
+            files.check_writable(script)
+            copy.write()
+    supplied.add(directory)
+    diagnostics = (*outcome.result.diagnostics, *(n for n in notes if n is not None))
+    return outcome._replace(result=outcome.result._replace(diagnostics=diagnostics), copy=copy)
 
 
 def _failed(path: str, before: bytes, problem: FileError) -> Outcome:

@@ -12,11 +12,11 @@ import tokenize
 import warnings
 
 from ampify.analysis.analyse import analyse
-from ampify.analysis.names import RUNTIME, Names, dotted
+from ampify.analysis.names import Names, Plain, dotted, is_runtime
 from ampify.analysis.walk import walk
 from ampify.plan.planner import make_plan
 from ampify.program import Kind, Program, Scope
-from ampify.protocol import check
+from ampify.protocol import Overlay, check
 
 
 class ProofError(Exception):
@@ -33,37 +33,53 @@ def prove(original: bytes, output: bytes) -> None:
     except (SyntaxError, ValueError, RecursionError) as error:
         raise ProofError(f"the output does not compile: {error}") from None
     _same_comments(original, output)
-    _imports_first(after)
+    names = Names(after)
+    _imports_first(after, names)
     program = analyse(after)
-    _protocol(program)
+    _protocol(program, names.plain is not None)
     if program.refusals or make_plan(program).edits or make_plan(program).refusals:
         raise ProofError("converting the output again would change it")
-    difference = _difference(erase(before), erase(after))
+    added = _added_import(after, names.plain)
+    erased = erase(after)
+    difference = _difference(erase(before), erased)
+    if difference and added is not None:
+        erased.body.remove(added)
+        difference = _difference(before, erased)
     if difference:
         raise ProofError(f"erasing the edits does not give the original back: {difference}")
 
 
-def _imports_first(tree: ast.Module) -> None:
-    """The runtime's names are bound by its import alone, before anything runs that uses them."""
-    local = set(Names(tree).runtime.values())
+def _imports_first(tree: ast.Module, names: Names) -> None:
+    """The runtime's names are bound by its import alone, before anything runs that uses them; so are the scaler of torch.amp
+    and its switch by their statements, and torch's name by imports of torch."""
+    local = set(names.runtime.values())
+    own: list[ast.Name] = []
+    if names.plain is not None:
+        local |= {names.plain.enabled, names.plain.scaler, names.plain.torch}
+        own = [node for stmt in names.plain.statements for node in getattr(stmt, "targets", ()) if isinstance(node, ast.Name)]
     for node in walk(tree):
-        bound = [node.id] if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) else []
+        bound = [node.id] if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and node not in own else []
         if isinstance(node, ast.arg):
             bound = [node.arg]
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             bound = [node.name]
-        elif isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != RUNTIME):
+        elif isinstance(node, ast.Import | ast.ImportFrom) and not is_runtime(node):
             bound = [a.asname or a.name.partition(".")[0] for a in node.names]
+            if names.plain is not None and node in tree.body:
+                bound = [name for name in bound if name not in _torch_bound(node)]
         if local.intersection(bound):
             raise ProofError(f"`{local.intersection(bound).pop()}` of the output means two things")
     needed = {name: {name} for name in local}  # by name, what of the runtime's it needs when it runs
     known: set[str] = set()
     for stmt in tree.body:
-        if isinstance(stmt, ast.ImportFrom) and stmt.module == RUNTIME:
+        if isinstance(stmt, ast.ImportFrom) and is_runtime(stmt):
             known.update(a.asname or a.name for a in stmt.names)
             continue
-        names = {n.id for n in walk(stmt) if isinstance(n, ast.Name)}
-        used = {name for each in names if each in needed for name in needed[each]}
+        if names.plain is not None:
+            known |= _torch_bound(stmt)
+            known |= {target.id for target in own if target in getattr(stmt, "targets", ())}
+        mentioned = {n.id for n in walk(stmt) if isinstance(n, ast.Name)}
+        used = {name for each in mentioned if each in needed for name in needed[each]}
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             needed[stmt.name] = used
         elif used - known:
@@ -73,9 +89,9 @@ def _imports_first(tree: ast.Module) -> None:
 # protocol --------------------------------------------------------------------------------------------
 
 
-def _protocol(program: Program) -> None:
+def _protocol(program: Program, plain: bool) -> None:
     for scope in program.scopes:
-        for violation in check(scope, strict=True).violations:
+        for violation in check(scope, Overlay(plain=plain), strict=True).violations:
             raise ProofError(f"line {violation.line} of the output: {violation.problem.value}")
         for stmt in scope.statements():
             if any(e.kind is Kind.STEP and not e.done for e in stmt.events):
@@ -95,18 +111,37 @@ def _region(scope: Scope, first: int, end: int) -> None:
 
 
 def erase(tree: ast.Module) -> ast.Module:
-    """Undoes, in place, every form that ampify writes, as the tree's own imports of the runtime name them."""
+    """Undoes, in place, every form that ampify writes, as the tree's own imports of the runtime, or its scaler, name them."""
     erased = _Eraser(Names(tree)).visit(tree)
     assert isinstance(erased, ast.Module)
     return erased
 
 
+def _torch_bound(stmt: ast.AST) -> set[str]:
+    """The local names that a statement binds to torch itself."""
+    if not isinstance(stmt, ast.Import):
+        return set()
+    full = {a.asname or a.name.partition(".")[0]: a.name if a.asname else a.name.partition(".")[0] for a in stmt.names}
+    return {local for local, module in full.items() if module == "torch"}
+
+
+def _added_import(tree: ast.Module, plain: Plain | None) -> ast.stmt | None:
+    """The `import torch` before the scaler of torch.amp, which may be the original's or have been added for it."""
+    if plain is None:
+        return None
+    at = tree.body.index(plain.statements[0]) - 1
+    given = ("import torch", f"import torch as {plain.torch}")
+    return tree.body[at] if at >= 0 and ast.unparse(tree.body[at]) in given else None
+
+
 class _Eraser(ast.NodeTransformer):
     def __init__(self, names: Names) -> None:
-        self.names, runtime = names, names.runtime
-        self.autocast = runtime.get("autocast", "")
-        self.scaler = runtime.get("scaler", "")
-        self.configure = runtime.get("configure", "")
+        self.names, self.plain = names, names.plain
+        autocast = names.runtime.get("autocast", "")
+        region = self.plain.region if self.plain else f"{autocast}()" if autocast else ""
+        self.region = ast.dump(ast.parse(region, mode="eval").body) if region else ""
+        self.scaler = names.scaler
+        self.configure = names.runtime.get("configure", "")
 
     def method(self, node: ast.AST) -> str:
         """The method of the scaler that a call is of, or an empty string."""
@@ -126,7 +161,8 @@ class _Eraser(ast.NodeTransformer):
         return node
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
-        node.body = [s for s in node.body if not self.pins(s)]
+        ours = self.plain.statements if self.plain else ()
+        node.body = [s for s in node.body if not self.pins(s) and s not in ours]
         return self.generic_visit(node)
 
     def pins(self, stmt: ast.stmt) -> bool:
@@ -135,7 +171,7 @@ class _Eraser(ast.NodeTransformer):
         return isinstance(call, ast.Call) and bool(self.configure) and dotted(call.func) == self.configure
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
-        return None if node.module == RUNTIME and not node.level else node
+        return None if is_runtime(node) else node
 
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)
@@ -144,10 +180,7 @@ class _Eraser(ast.NodeTransformer):
             len(node.items) == 1
             and node.items[0].optional_vars is None
             and isinstance(context, ast.Call)
-            and bool(self.autocast)
-            and dotted(context.func) == self.autocast
-            and not context.args
-            and not context.keywords
+            and ast.dump(context) == self.region
         )
         return node.body if ours else node
 
@@ -182,7 +215,7 @@ class _Eraser(ast.NodeTransformer):
                 node.args[:1] = [self.unscaled(a) for a in node.args[:1]]
                 for keyword in node.keywords:
                     keyword.value = self.unscaled(keyword.value) if keyword.arg == "tensors" else keyword.value
-        if method in ("step", "step_scheduler") and node.args:
+        if node.args and (method == "step" or (method == "step_scheduler" and not self.plain)):
             return ast.Call(ast.Attribute(node.args[0], "step", ast.Load()), node.args[1:], node.keywords)
         return node
 

@@ -34,6 +34,7 @@ class Problem(Enum):
     STEPPED_TWICE = "an optimizer steps twice without an update between"
     MIXED = "gradients of an earlier backward, no longer at the same scale, are added to"
     NOT_SCALED = "a backward is not scaled"
+    NO_GRADIENTS = "an optimizer may step, or the scale be updated, without gradients"
     UNDECIDED = "there are too many paths to decide"
 
 
@@ -60,6 +61,7 @@ class Overlay(NamedTuple):
     before: Mapping[int, tuple[Event, ...]] = MappingProxyType({})
     after: Mapping[int, tuple[Event, ...]] = MappingProxyType({})
     covered: frozenset[int] = frozenset()  # statements that will be in a region
+    plain: bool = False  # the scaler is torch's own, which raises where there are no gradients
 
 
 class Ends(NamedTuple):
@@ -313,6 +315,8 @@ class _Machine:
                 pair[0] = STALE if pair[0] == SCALED else PLAIN if pair[0] in (CLEAN, PLAIN) else MIXED
                 pair[1] = READY
         elif event.kind is Kind.UPDATE:
+            if self.overlay.plain and now and all(pair[1] == READY for pair in now):
+                self.violate(Problem.NO_GRADIENTS, stmt, event, "")
             for pair in now:
                 pair[0] = STALE if pair[0] == SCALED else pair[0]
                 pair[1] = READY
@@ -326,6 +330,8 @@ class _Machine:
         """An event of one optimizer."""
         pair = now[self.at[key]]
         grads, stage = pair
+        if self.overlay.plain and event.kind in (Kind.UNSCALE, Kind.STEP) and grads == CLEAN:
+            self.violate(Problem.NO_GRADIENTS, stmt, event, key)
         if event.kind is Kind.ZERO:
             pair[0] = CLEAN
         elif event.kind is Kind.CREATE:

@@ -1,3 +1,4 @@
+# ampify_runtime 0.1.0 (`ampify --runtime vendor` replaces a file that begins so, if its version is older)
 """Autocast and loss scaling for converted training scripts, in the mode in force when the script runs.
 
 AMPIFY_MODE        auto (default): fp16 with loss scaling where torch reports an accelerator, off on the CPU;

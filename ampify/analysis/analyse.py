@@ -47,6 +47,9 @@ def analyse(tree: ast.Module) -> Program:
         names.runtime,
         tuple((numbers[s][0], _imports_torch(s)) for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)),
         _prologue(tree, numbers),
+        _torch_names(tree, names, numbers),
+        tuple((_top_level(tree, line, numbers), line) for line in names.devices),
+        any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
     )
 
 
@@ -65,6 +68,29 @@ def trains(scopes: list[Scope]) -> bool:
 def _imports_torch(stmt: ast.Import | ast.ImportFrom) -> bool:
     modules = [a.name for a in stmt.names] if isinstance(stmt, ast.Import) else [stmt.module or ""] if not stmt.level else []
     return any(m.partition(".")[0] in ("torch", "torchvision", "torchaudio", "torchtext") for m in modules)
+
+
+def _torch_names(tree: ast.Module, names: Names, numbers: dict[ast.stmt, tuple[int, int]]) -> tuple[tuple[int, str], ...]:
+    """The names that mean torch wherever they stand: bound by its imports at module level, and by nothing else."""
+    found: list[tuple[int, str]] = []
+    for local, stmts in names.imported.items():
+        own = all(isinstance(s, ast.Import) and s in tree.body and _binds(s, local, "torch") for s in stmts)
+        if own and local not in names.rebound:
+            found.extend((numbers[s][0], local) for s in stmts)
+    return tuple(sorted(found))
+
+
+def _binds(stmt: ast.Import, local: str, module: str) -> bool:
+    """Whether every alias of an import that binds a name binds it to a module."""
+    bound = [
+        a.name if a.asname else a.name.partition(".")[0] for a in stmt.names if local == (a.asname or a.name.partition(".")[0])
+    ]
+    return set(bound) == {module}
+
+
+def _top_level(tree: ast.Module, line: int, numbers: dict[ast.stmt, tuple[int, int]]) -> int:
+    """The index of the top-level statement that a line is of."""
+    return next((numbers[s][0] for s in tree.body if s.lineno <= line <= (s.end_lineno or line)), 0)
 
 
 def _prologue(tree: ast.Module, numbers: dict[ast.stmt, tuple[int, int]]) -> int:

@@ -9,6 +9,7 @@ from ampify.analysis import gradients, owners
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
+from ampify.analysis.roles import Role
 from ampify.analysis.sites import Sites
 from ampify.analysis.syntax import blocks_of, header, uses_of
 from ampify.analysis.vocabulary import DETACHING, MUTATORS
@@ -79,11 +80,7 @@ class Builder:
         """Whether a statement is a `with` under which gradients are off, or autocast on."""
         if not isinstance(stmt, ast.With | ast.AsyncWith):
             return False
-        return any(self._is_no_grad(i.context_expr) or self._is_autocast(i.context_expr) for i in stmt.items)
-
-    def _is_autocast(self, node: ast.expr) -> bool:
-        """Whether an expression is `autocast(...)` of the runtime's."""
-        return isinstance(node, ast.Call) and bool(self.sites.autocast) and dotted(node.func) == self.sites.autocast
+        return any(self._is_no_grad(i.context_expr) or self.sites.names.is_autocast(i.context_expr) for i in stmt.items)
 
     def _read(self, body: list[ast.stmt]) -> None:
         for stmt in body:
@@ -100,7 +97,10 @@ class Builder:
             for raw in facts.events:
                 if raw.key and raw.kind in (Kind.STEP, Kind.UNSCALE):
                     keys[raw.key] = None
-        return tuple(Optimizer(key, self._owned(key)) for key in keys)
+        return tuple(Optimizer(key, self._owned(key), self._wraps(key)) for key in keys)
+
+    def _wraps(self, key: str) -> bool:
+        return self.roles.of(ast.parse(key, mode="eval").body, self.frame) is Role.WRAPPER
 
     def _owned(self, key: str) -> frozenset[str]:
         """The roots of what an optimizer was built with; empty when its construction is not in sight."""
@@ -221,9 +221,7 @@ class Builder:
             built = built._replace(endless=isinstance(stmt.test, ast.Constant) and bool(stmt.test.value))
         elif isinstance(stmt, ast.With | ast.AsyncWith):
             contexts = [i.context_expr for i in stmt.items]
-            ours = any(
-                isinstance(c, ast.Call) and self.sites.autocast and dotted(c.func) == self.sites.autocast for c in contexts
-            )
+            ours = any(self.sites.names.is_autocast(c) for c in contexts)
             built = built._replace(
                 autocast=ours,
                 no_grad=any(self._is_no_grad(c) for c in contexts),

@@ -1,10 +1,28 @@
 """Imports and aliases: from the names of a file to the qualified names behind them."""
 
 import ast
+from itertools import pairwise
+from typing import NamedTuple
 
 from ampify.analysis.walk import walk
 
 RUNTIME = "ampify_runtime"
+DEVICES = "CUDA_VISIBLE_DEVICES"
+
+
+class Plain(NamedTuple):
+    """What `--runtime torch` writes at module level, by its local names: torch, whether mixed precision is on, the scaler."""
+
+    torch: str
+    enabled: str
+    scaler: str
+    statements: tuple[ast.stmt, ast.stmt]
+
+    @property
+    def region(self) -> str:
+        """The context of an autocast region, as it is written: bfloat16 where the scaler is off for good."""
+        dtype = "bfloat16" if "False" in ast.unparse(self.statements[1]) else "float16"
+        return f'{self.torch}.autocast("cuda", dtype={self.torch}.{dtype}, enabled={self.enabled})'
 
 
 class Names:
@@ -14,38 +32,71 @@ class Names:
         self.aliases: dict[str, str] = {}
         self.runtime: dict[str, str] = {}
         self.taken: set[str] = set()
+        self.rebound: set[str] = set()  # names bound by something other than an import
+        self.devices: list[int] = []  # lines that choose the devices of the process through its environment
+        self.imported: dict[str, list[ast.stmt]] = {}  # by local name, the statements that import it
         assigned: dict[str, list[ast.expr]] = {}
         for node in walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     local = alias.asname or alias.name.partition(".")[0]
                     self.aliases[local] = alias.name if alias.asname else local
+                    self.imported.setdefault(local, []).append(node)
             elif isinstance(node, ast.ImportFrom):
                 module = "." * node.level + (node.module or "")
                 for alias in node.names:
                     local = alias.asname or alias.name
                     self.aliases[local] = f"{module}.{alias.name}"
-                    if module == RUNTIME:
+                    self.imported.setdefault(local, []).append(node)
+                    if is_runtime(node):
                         self.runtime[alias.name] = local
             elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 assigned.setdefault(node.targets[0].id, []).append(node.value)
             elif isinstance(node, ast.Name):
-                self.taken.add(node.id)
+                (self.taken if isinstance(node.ctx, ast.Load) else self.rebound).add(node.id)
             elif isinstance(node, ast.arg):
-                self.taken.add(node.arg)
+                self.rebound.add(node.arg)
             elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
-                self.taken.add(node.name or "")
+                self.rebound.add(node.name or "")
             elif isinstance(node, ast.MatchMapping):
-                self.taken.add(node.rest or "")
+                self.rebound.add(node.rest or "")
             elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-                self.taken.add(node.name)
-        self.taken.update(self.aliases, assigned)
+                self.rebound.add(node.name)
+            elif isinstance(node, ast.Constant | ast.keyword):
+                if (node.value if isinstance(node, ast.Constant) else node.arg) == DEVICES:
+                    self.devices.append(node.lineno)
+        self.rebound.update(assigned)
+        self.taken.update(self.aliases, self.rebound)
         for name, values in assigned.items():
             # `optim = torch.optim`: a second name of a module
             if len(values) == 1 and name not in self.aliases and isinstance(values[0], ast.Attribute):
                 target = self.resolve(values[0])
                 if target.startswith("torch."):
                     self.aliases[name] = target
+        self.plain = self._plain(tree)
+        self.scaler = self.runtime.get("scaler", "") or (self.plain.scaler if self.plain else "")
+
+    def _plain(self, tree: ast.Module) -> Plain | None:
+        """The pair of statements of `--runtime torch`, to the letter; None where it is not."""
+        for first, second in pairwise(tree.body):
+            if not (isinstance(first, ast.Assign) and isinstance(second, ast.Assign) and isinstance(first.value, ast.Call)):
+                continue
+            enabled, scaler = dotted(first.targets[0]), dotted(second.targets[0])
+            torch, _, function = dotted(first.value.func).partition(".")
+            if function != "cuda.is_available" or self.aliases.get(torch) != "torch" or not (enabled + scaler).isidentifier():
+                continue
+            for on in (enabled, "False"):
+                written = f'{enabled} = {torch}.cuda.is_available()\n{scaler} = {torch}.amp.GradScaler("cuda", enabled={on})'
+                if ast.unparse(ast.parse(written)) == f"{ast.unparse(first)}\n{ast.unparse(second)}":
+                    return Plain(torch, enabled, scaler, (first, second))
+        return None
+
+    def is_autocast(self, node: ast.AST) -> bool:
+        """Whether an expression is the context of an autocast region: the runtime's, or torch's."""
+        if not isinstance(node, ast.Call):
+            return False
+        own = self.runtime.get("autocast", "")
+        return (own != "" and dotted(node.func) == own) or self.resolve(node.func) == "torch.autocast"
 
     def resolve(self, node: ast.AST) -> str:
         """The qualified dotted name of an expression, or an empty string where it is not one."""
@@ -57,6 +108,11 @@ class Names:
             return ""
         parts.append(self.aliases.get(node.id, node.id))
         return ".".join(reversed(parts))
+
+
+def is_runtime(node: ast.AST) -> bool:
+    """Whether a statement is `from ampify_runtime import ...`, or `from .ampify_runtime ...`, of one vendored in a package."""
+    return isinstance(node, ast.ImportFrom) and node.module == RUNTIME and node.level <= 1
 
 
 def dotted(node: ast.AST) -> str:

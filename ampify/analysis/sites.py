@@ -24,8 +24,7 @@ class Sites:
 
     def __init__(self, names: Names, frames: Frames, roles: Roles) -> None:
         self.names, self.frames, self.roles = names, frames, roles
-        self.autocast = names.runtime.get("autocast", "")
-        self.scaler = names.runtime.get("scaler", "")
+        self.scaler = names.scaler
         self.scaler_name = names.resolve(ast.Name(self.scaler)) if self.scaler else ""
         self.summaries: Summaries = {}
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate

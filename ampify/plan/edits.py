@@ -8,7 +8,7 @@ from ampify.program import Refusal
 
 
 class Wrap(NamedTuple):
-    """`with autocast():` round the statements from `first` to `last` of one block."""
+    """`with autocast():` or its like round the statements from `first` to `last` of one block."""
 
     first: int
     last: int
@@ -44,6 +44,8 @@ class Import(NamedTuple):
 
     names: tuple[tuple[str, str], ...]
     after: int
+    setup: tuple[str, ...] = ()  # statements behind it; `{scaler}` and the like are local names, as in Insert; "": a blank line
+    relative: bool = False  # of the vendored runtime in the script's own package: `from .ampify_runtime import ...`
 
 
 class Plan(NamedTuple):
@@ -52,4 +54,5 @@ class Plan(NamedTuple):
     edits: tuple[Edit, ...] = ()
     imports: Import | None = None
     names: Mapping[str, str] = MappingProxyType({})  # local names of the runtime's: {"autocast": ..., "scaler": ...}
+    region: str = "{autocast}()"  # the context of a region
     refusals: tuple[Refusal, ...] = ()

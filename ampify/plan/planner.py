@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ampify.plan.checkpoints import plan_checkpoints
-from ampify.plan.edits import Edit, Import, Plan, Rewrite, Wrap
+from ampify.plan.edits import Edit, Import, Insert, Plan, Rewrite, Wrap
 from ampify.plan.places import Places
 from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
 from ampify.program import Kind, Program, Refusal, Scope
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
+PLAIN_FORMS = frozenset({"scale", "scale_tensors", "step"})  # of Rewrite, what torch.amp's scaler has too
+PLAIN_TEXTS = ("{scaler}.unscale_(", "{scaler}.update(")  # of Insert
 NAMES = {
+    "torch": ("torch", "amp_torch"),
+    "enabled": ("use_amp", "amp_enabled"),
     "scaler": ("scaler", "grad_scaler", "amp_scaler"),
     "autocast": ("autocast", "amp_autocast"),
     "configure": ("configure", "amp_configure"),
 }
 
 
-def make_plan(program: Program, dtype: str | None = None) -> Plan:
-    """The plan of one file. No edits and no refusals: there is nothing to convert."""
+def make_plan(program: Program, dtype: str | None = None, runtime: str = "import") -> Plan:
+    """The plan of one file. No edits and no refusals: there is nothing to convert.
+
+    `dtype` and `runtime` as in ampify.convert.Options.
+    """
     backwards = [(s, e) for scope in program.scopes for s in scope.statements() for e in s.events if e.kind is Kind.BACKWARD]
     if not backwards:
         return Plan(refusals=tuple(r for r in program.refusals if r.code == "AMP904"))  # a backward, but not a tensor's
@@ -26,8 +35,9 @@ def make_plan(program: Program, dtype: str | None = None) -> Plan:
         return Plan()
     refusals = [*program.refusals]
     edits: list[Edit] = []
+    plain = runtime == "torch" and not program.runtime  # a file that has the runtime's scaler keeps to that one
     for scope in program.scopes:
-        scope_edits, scope_refusals = _plan_scope(scope)
+        scope_edits, scope_refusals = _plan_scope(scope, plain)
         edits.extend(scope_edits)
         refusals.extend(scope_refusals)
     if refusals:
@@ -36,16 +46,62 @@ def make_plan(program: Program, dtype: str | None = None) -> Plan:
         return Plan()
     key = "grad_scaler" if "scaler" in program.taken and "scaler" not in program.runtime.values() else "scaler"
     for scope in program.scopes:
-        edits.extend(plan_checkpoints(scope, Places(scope), key))
-        edits.extend(plan_schedules(scope))
         edits.extend(plan_penalties(scope))
+        if not plain:  # the notes of PyTorch let a schedule run on, and torch's scaler loads no checkpoint without its state
+            edits.extend(plan_schedules(scope))
+            edits.extend(plan_checkpoints(scope, Places(scope), key))
         edits.extend(uncovered(scope, plan_evaluation(scope)))
     edits.sort(key=lambda e: e.first if isinstance(e, Wrap) else e.at)
+    if plain:
+        return _with_torch(program, edits, dtype)
+    after = _import_place(program, edits)
     names, missing = _names(program, edits, dtype)
-    return Plan(tuple(edits), Import(missing, _import_place(program, edits)), names)
+    setup = (f'{{configure}}(mode="{dtype}")',) if dtype else ()
+    return Plan(tuple(edits), Import(missing, after, setup, runtime == "vendor" and program.relative), names)
 
 
-def _plan_scope(scope: Scope) -> tuple[list[Edit], list[Refusal]]:
+def _with_torch(program: Program, edits: list[Edit], dtype: str | None) -> Plan:
+    """The plan with plain torch.amp in place of the runtime, after PyTorch's "Automatic Mixed Precision" recipe: everything
+    passes through where there is no CUDA device. bfloat16 has the range of float32, so its scaler stays off."""
+    after = _import_place(program, edits, behind_all=True)
+    refusals = [Refusal("AMP923", line, 0, detail) for line, detail in _beyond_torch(program, edits, after)]
+    if refusals:
+        return Plan(refusals=_telling(refusals))
+    torch = next((local for index, local in program.torch if index <= after), "")
+    names = {name: _free(name, program) for name in ("torch", "enabled", "scaler")}
+    setup = [] if torch else ["import torch" if names["torch"] == "torch" else "import torch as {torch}"]
+    names["torch"] = torch or names["torch"]
+    setup.extend([""] if setup or after >= 0 else [])
+    setup.append("{enabled} = {torch}.cuda.is_available()")
+    setup.append('{scaler} = {torch}.amp.GradScaler("cuda", enabled=%s)' % ("False" if dtype == "bf16" else "{enabled}"))
+    half = "bfloat16" if dtype == "bf16" else "float16"
+    region = f'{{torch}}.autocast("cuda", dtype={{torch}}.{half}, enabled={{enabled}})'
+    return Plan(tuple(edits), Import((), after, tuple(setup)), names, region)
+
+
+def _beyond_torch(program: Program, edits: list[Edit], after: int) -> Iterator[tuple[int, str]]:
+    """What plain torch.amp cannot express, as (line, what)."""
+    at = {stmt.number: stmt for scope in program.scopes for stmt in scope.statements()}
+    for edit in edits:
+        if isinstance(edit, Rewrite) and edit.form not in PLAIN_FORMS:
+            yield at[edit.at].line, f"`scaler.{edit.form}(...)`"
+        elif isinstance(edit, Insert) and not edit.text.startswith(PLAIN_TEXTS):
+            yield at[edit.at].line, f"`{edit.text.format(scaler='scaler')}`"
+    for scope in program.scopes:
+        wrappers = {o.key for o in scope.optimizers if o.wrapper}
+        for stmt in scope.statements():
+            for event in stmt.events:
+                if event.kind is Kind.STEP and wrappers.intersection(event.targets):
+                    yield event.line, f"`{event.targets[0]}` wraps an optimizer, and torch's scaler takes the optimizer itself"
+                if event.kind is Kind.STEP and event.closure >= 0:
+                    yield event.line, "a step with a closure"
+    running = {index for index, _, is_definition in program.top_level if not is_definition}
+    for index, line in program.devices:
+        if index > after or index not in running:
+            yield line, "CUDA_VISIBLE_DEVICES comes too late for the module level, where torch would look for devices"
+
+
+def _plan_scope(scope: Scope, plain: bool) -> tuple[list[Edit], list[Refusal]]:
     """The edits of one scope; half of a training step is no training step."""
     events = [e for s in scope.statements() for e in s.events]
     backward = next((e for e in events if e.kind is Kind.BACKWARD), None)
@@ -65,7 +121,7 @@ def _plan_scope(scope: Scope) -> tuple[list[Edit], list[Refusal]]:
     places = Places(scope)
     wraps, more = plan_regions(scope, places)
     evaluation = plan_evaluation(scope)
-    edits, refusals = plan_scaling(scope, places, covered(places, [*wraps, *evaluation]))
+    edits, refusals = plan_scaling(scope, places, covered(places, [*wraps, *evaluation]), plain)
     if scope.closure and scope.called and any(e.code == "AMP103" for e in edits):
         # Called by its name it would unscale gradients that no step follows, and so once too often.
         return [], [Refusal("AMP901", scope.line, 0, "")]
@@ -88,20 +144,25 @@ def _names(program: Program, edits: list[Edit], dtype: str | None) -> tuple[dict
         if name in program.runtime:
             names[name] = program.runtime[name]
             continue
-        choices = [*NAMES[name], *(f"{NAMES[name][-1]}{i}" for i in range(2, 100))]
-        names[name] = next(c for c in choices if c not in program.taken)
+        names[name] = _free(name, program)
         missing.append((name, names[name]))
     return names, tuple(missing)
 
 
-def _import_place(program: Program, edits: list[Edit]) -> int:
+def _free(name: str, program: Program) -> str:
+    """The first of the local names for something that the file does not use."""
+    choices = [*NAMES[name], *(f"{NAMES[name][-1]}{i}" for i in range(2, 100))]
+    return next(c for c in choices if c not in program.taken)
+
+
+def _import_place(program: Program, edits: list[Edit], behind_all: bool = False) -> int:
     """The statement after which the import goes: the last top-level torch import, else the last import, else the docstring.
 
-    Only imports that run before the first edited statement count.
+    Only imports that run before the first edited statement count. With `behind_all` torch's do not come first.
     """
     first = min(e.first if isinstance(e, Wrap) else e.at for e in edits)
     running = [index for index, end, is_def in program.top_level if index <= first < end and not is_def]
     limit = running[0] if running else first
-    torch = [index for index, of_torch in program.imports if of_torch and index < limit]
+    torch = [index for index, of_torch in program.imports if of_torch and index < limit and not behind_all]
     imports = [index for index, _ in program.imports if index < limit]
     return (torch or imports or [program.prologue])[-1]

@@ -22,15 +22,26 @@ CODE_OF = {
     Problem.MIXED: "AMP916",
     Problem.NOT_SCALED: "AMP921",
     Problem.UNDECIDED: "AMP921",
+    Problem.NO_GRADIENTS: "AMP923",
 }
-DECISIVE = (Problem.MIXED, Problem.UNSCALED_TWICE, Problem.STEPPED_TWICE, Problem.UNDECIDED, Problem.NOT_SCALED)
+DECISIVE = (
+    Problem.NO_GRADIENTS,
+    Problem.MIXED,
+    Problem.UNSCALED_TWICE,
+    Problem.STEPPED_TWICE,
+    Problem.UNDECIDED,
+    Problem.NOT_SCALED,
+)
 
 
-def plan_scaling(scope: Scope, places: Places, covered: frozenset[int]) -> tuple[list[Edit], list[Refusal]]:
-    """The scaler's edits of one scope that trains, or the refusals where no placement keeps the protocol."""
+def plan_scaling(scope: Scope, places: Places, covered: frozenset[int], plain: bool) -> tuple[list[Edit], list[Refusal]]:
+    """The scaler's edits of one scope that trains, or the refusals where no placement keeps the protocol.
+
+    With `plain` the scaler is torch's own.
+    """
     best: Check | None = None
     for updates in itertools.islice(_updates(scope, places), MAX_TRIES):
-        overlay, result = _complete(scope, places, updates._replace(covered=covered))
+        overlay, result = _complete(scope, places, updates._replace(covered=covered, plain=plain))
         if not result.violations:
             return _edits(scope, overlay), []
         if best is None or len(result.violations) < len(best.violations):
@@ -204,7 +215,11 @@ def _refusals(scope: Scope, result: Check) -> list[Refusal]:
             code = "AMP907"
         if violation.problem is Problem.UNSCALED_TWICE and not _reads_every_micro_step(scope, violation):
             code = "AMP921"
-        found.append(Refusal(code, violation.line or scope.line, 0, f"`{violation.target}`" if violation.target else ""))
+        detail = f"`{violation.target}`" if violation.target else ""
+        if violation.problem is Problem.NO_GRADIENTS:
+            what = f"{detail} may step" if detail else "the scale may be updated"
+            detail = f"{what} without gradients, on some path"
+        found.append(Refusal(code, violation.line or scope.line, 0, detail))
     return found
 
 

@@ -27,7 +27,7 @@ class RenderError(Exception):
 Row = cst.SimpleStatementLine | cst.BaseCompoundStatement
 
 
-def emit(source: bytes, plan: Plan, configure: str | None = None) -> bytes:
+def emit(source: bytes, plan: Plan) -> bytes:
     """The source with the plan's edits. Raises UnreadableError, and RenderError for a bug."""
     try:
         module = cst.parse_module(source)
@@ -39,9 +39,12 @@ def emit(source: bytes, plan: Plan, configure: str | None = None) -> bytes:
     at = _rows_through(module.body, plan.imports.after)
     new: list[Row] = []
     if plan.imports.names:
-        new.append(nodes.runtime_import(plan.imports.names))
-    if configure is not None:
-        new.append(nodes.line(nodes.statement(f'{plan.names["configure"]}(mode="{configure}")')))
+        new.append(nodes.runtime_import(plan.imports.names, plan.imports.relative))
+    above: list[cst.EmptyLine] = []
+    for text in plan.imports.setup:
+        if text:
+            new.append(nodes.line(nodes.statement(text.format(**plan.names))).with_changes(leading_lines=above))
+        above = [] if text else [cst.EmptyLine(indent=False)]
     return module.with_changes(body=[*body[:at], *new, *body[at:]]).bytes
 
 
@@ -90,7 +93,7 @@ def _body(node: cst.CSTNode) -> cst.CSTNode:
 
 class _Emitter:
     def __init__(self, plan: Plan, step: str) -> None:
-        self.names, self.step = plan.names, step
+        self.names, self.context, self.step = plan.names, plan.region, step
         self.wraps = {e.first: e for e in plan.edits if isinstance(e, Wrap)}
         self.rewrites: dict[int, list[Rewrite]] = {}
         self.before: dict[int, list[Insert]] = {}
@@ -154,7 +157,7 @@ class _Emitter:
         """A region round rows; what stood above the first of them stands above the region."""
         leading = rows[0].leading_lines
         body = [nodes.deeper(row, indent, self.step) for row in (rows[0].with_changes(leading_lines=[]), *rows[1:])]
-        return nodes.region(self.names["autocast"], body, leading)
+        return nodes.region(self.context.format(**self.names), body, leading)
 
     # rows --------------------------------------------------------------------------------------------
 

@@ -22,17 +22,17 @@ def statement(text: str) -> cst.BaseSmallStatement:
     return parsed.body[0]
 
 
-def runtime_import(names: Sequence[tuple[str, str]]) -> cst.SimpleStatementLine:
-    """`from ampify_runtime import name, name as alias`."""
+def runtime_import(names: Sequence[tuple[str, str]], relative: bool) -> cst.SimpleStatementLine:
+    """`from ampify_runtime import name, name as alias`; with `relative` from the module of that name in the same package."""
     aliases = [
         cst.ImportAlias(cst.Name(name), asname=cst.AsName(cst.Name(local)) if local != name else None) for name, local in names
     ]
-    return line(cst.ImportFrom(cst.Name("ampify_runtime"), aliases))
+    return line(cst.ImportFrom(cst.Name("ampify_runtime"), aliases, relative=[cst.Dot()] if relative else []))
 
 
-def region(autocast: str, body: Sequence[cst.BaseStatement], leading: Sequence[cst.EmptyLine]) -> cst.With:
-    """`with autocast():` round statements."""
-    return cst.With([cst.WithItem(cst.Call(cst.Name(autocast)))], cst.IndentedBlock(body), leading_lines=leading)
+def region(context: str, body: Sequence[cst.BaseStatement], leading: Sequence[cst.EmptyLine]) -> cst.With:
+    """`with autocast():`, or another context, round statements."""
+    return cst.With([cst.WithItem(cst.parse_expression(context))], cst.IndentedBlock(body), leading_lines=leading)
 
 
 def calls(node: cst.CSTNode, method: str) -> Iterator[cst.Call]:

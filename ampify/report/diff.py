@@ -10,12 +10,23 @@ _ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"',
 
 
 def render(outcome: Outcome) -> bytes:
-    """The diff of one file, empty if it stays as it is. Paths are relative to the current directory."""
+    """The diff of one file, and of the runtime beside it; empty if it stays as it is. Paths are relative to the current
+    directory."""
     before, after = outcome.before, outcome.result.output
     if outcome.result.status != "converted" or before == after:
         return b""
-    name = _relative(outcome.path)
-    return b"".join([b"--- " + _header("a/" + name), b"+++ " + _header("b/" + name), *_hunks(before, after)])
+    diff = _file(outcome.path, before, after)
+    if outcome.copy is not None:
+        old = outcome.copy.before
+        diff += _file(outcome.copy.path, old.data if old is not None else None, outcome.copy.data)
+    return diff
+
+
+def _file(path: str, before: bytes | None, after: bytes) -> bytes:
+    """The diff of one file; None: there was none before."""
+    name = _relative(path)
+    old = b"/dev/null\n" if before is None else _header("a/" + name)
+    return b"".join([b"--- " + old, b"+++ " + _header("b/" + name), *_hunks(before or b"", after)])
 
 
 def _hunks(before: bytes, after: bytes) -> Iterator[bytes]:

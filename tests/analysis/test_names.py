@@ -64,7 +64,7 @@ def test_resolves(source: str, expression: str, name: str) -> None:
     [
         ("from ampify import scaler", {}),
         ("from mine.ampify_runtime import scaler", {}),
-        ("from .ampify_runtime import scaler", {}),
+        ("from .ampify_runtime import scaler", {"scaler": "scaler"}),
         ("import ampify_runtime", {}),
         ("from ampify_runtime import scaler", {"scaler": "scaler"}),
         ("from ampify_runtime import autocast, scaler as s", {"autocast": "autocast", "scaler": "s"}),

@@ -6,6 +6,7 @@
 
 import ast
 import io
+import re
 import tokenize
 
 _RUNTIME = "ampify_runtime"
@@ -16,7 +17,8 @@ _KEYS = frozenset({"scaler", "grad_scaler"})
 def erasure_problems(original: bytes, output: bytes) -> list[str]:
     """Why `output` is not `original` plus emitted forms; empty if it is."""
     problems = []
-    before, after = _canonical(original), _erased(output)
+    before = _canonical(original)
+    after = next((text for text in _torch_erased(output) if text == before), None) or _erased(output)
     if before != after:
         lines = zip(before.splitlines(), after.splitlines(), strict=False)
         where = next((f"{b.strip()!r} became {a.strip()!r}" for b, a in lines if b != a), "one is longer")
@@ -37,12 +39,39 @@ def _canonical(source: bytes) -> str:
 
 def _erased(source: bytes) -> str:
     tree = ast.parse(source)
-    imports = [s for s in tree.body if isinstance(s, ast.ImportFrom) and s.module == _RUNTIME]
+    imports = [s for s in tree.body if isinstance(s, ast.ImportFrom) and s.module == _RUNTIME and s.level in (0, 1)]
     names = {alias.name: alias.asname or alias.name for statement in imports for alias in statement.names}
     if len(imports) == 1 and names.keys() <= _NAMES:
         tree.body.remove(imports[0])
         tree = _Eraser(names).visit(tree)
     return ast.dump(_Neutral().visit(tree), indent=1)
+
+
+def _torch_erased(source: bytes) -> list[str]:
+    """What `--runtime torch` wrote taken out, if its two statements are there: as it is, and without an `import torch` above."""
+    tree = ast.parse(source)
+    for at in range(len(tree.body) - 1):
+        pair = "\n".join(ast.unparse(s) for s in tree.body[at : at + 2])
+        match = _TORCH.fullmatch(pair)
+        if match is None:
+            continue
+        torch, enabled, scaler, on = match.group("torch", "enabled", "scaler", "on")
+        dtype = "bfloat16" if on == "False" else "float16"
+        region = f"{torch}.autocast('cuda', dtype={torch}.{dtype}, enabled={enabled})"
+        del tree.body[at : at + 2]
+        erased = _TorchEraser({"scaler": scaler}, region).visit(tree)
+        texts = [ast.dump(_Neutral().visit(erased), indent=1)]
+        if at > 0 and isinstance(tree.body[at - 1], ast.Import):
+            del tree.body[at - 1]
+            texts.append(ast.dump(_Neutral().visit(tree), indent=1))
+        return texts
+    return []
+
+
+_TORCH = re.compile(
+    r"(?P<enabled>\w+) = (?P<torch>\w+)\.cuda\.is_available\(\)\n"
+    r"(?P<scaler>\w+) = (?P=torch)\.amp\.GradScaler\('cuda', enabled=(?P<on>(?P=enabled)|False)\)"
+)
 
 
 class _Neutral(ast.NodeTransformer):
@@ -128,6 +157,22 @@ class _Eraser(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.decorator_list = [d for d in node.decorator_list if not (self._is(d, "custom_fwd") or self._is(d, "custom_bwd"))]
         return self.generic_visit(node)
+
+
+class _TorchEraser(_Eraser):
+    """The same forms but for the region's context, without those that only the runtime has."""
+
+    def __init__(self, names: dict[str, str], region: str) -> None:
+        super().__init__(names)
+        self.region = region
+
+    def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        ours = len(node.items) == 1 and node.items[0].optional_vars is None
+        return node.body if ours and ast.unparse(node.items[0].context_expr) == self.region else node
+
+    def _scaler_call(self, node: ast.AST, *methods: str) -> bool:
+        return super()._scaler_call(node, *(m for m in methods if m in ("scale", "unscale_", "step", "update")))
 
 
 _DISABLED = ast.keyword("enabled", ast.Constant(False))

@@ -35,10 +35,15 @@ MODES: dict[str, dict[str, str]] = {
     "growing": {"AMPIFY_MODE": "scale-only"},
     "fp16": {"AMPIFY_MODE": "fp16"},
     "bf16": {"AMPIFY_MODE": "bf16"},
+    # Of what `--runtime torch` writes: as it runs without a GPU, and with its scaler or its autocast on, on the CPU.
+    "torch": {},
+    "torch scaling": {},
+    "torch growing": {},
+    "torch half": {},
 }
 INIT_SCALE = 1024
-_SCALED = frozenset({"scale-only", "growing", "fp16"})
-_AUTOCAST = frozenset({"fp16", "bf16"})
+_SCALED = frozenset({"scale-only", "growing", "fp16", "torch scaling", "torch growing"})
+_AUTOCAST = frozenset({"fp16", "bf16", "torch half"})
 
 Record = dict[str, Any]
 
@@ -89,17 +94,45 @@ class _Watcher:
         self.problems: list[str] = []
         self._grads: list[torch.Tensor | None] = []
         self._scaled: dict[int, torch.Tensor] = {}  # kept alive, so that an id stays its own
-        self._runtime = None
+        self._scalers: list[Any] = []
         register_optimizer_step_pre_hook(self._before_step)
         register_optimizer_step_post_hook(self._after_step)
-        if mode != "original":
+        if mode.startswith("torch"):
+            self._replace_torch_amp()
+        elif mode != "original":
             self._watch_runtime()
 
     def _watch_runtime(self) -> None:
         import ampify_runtime
 
-        self._runtime = ampify_runtime
-        backward, scale = torch.autograd.backward, ampify_runtime.GradScaler.scale
+        self._scalers.append(ampify_runtime.scaler)
+        self._watch_scaling(ampify_runtime.GradScaler)
+        if self.mode == "growing":
+            ampify_runtime.scaler.set_growth_interval(1)
+
+    def _replace_torch_amp(self) -> None:
+        """A machine without CUDA; on it a scaler and an autocast that are on where the mode says so."""
+        torch.cuda.is_available = lambda: False
+        watcher, scaling, half = self, self.mode in _SCALED, self.mode in _AUTOCAST
+
+        class Scaler(torch.amp.GradScaler):
+            def __init__(self, device: str, enabled: bool) -> None:
+                assert device == "cuda"
+                super().__init__("cpu", INIT_SCALE, enabled=scaling)
+                if watcher.mode == "torch growing":
+                    self.set_growth_interval(1)
+                watcher._scalers.append(self)
+
+        class Autocast(torch.autocast):
+            def __init__(self, device: str, dtype: torch.dtype, enabled: bool) -> None:
+                assert device == "cuda"
+                super().__init__("cpu", dtype=dtype, enabled=half)
+
+        torch.amp.GradScaler, torch.autocast = Scaler, Autocast
+        self._watch_scaling(Scaler)
+
+    def _watch_scaling(self, scaler_class: Any) -> None:
+        backward, scale = torch.autograd.backward, scaler_class.scale
 
         def watched_scale(scaler: Any, outputs: Any) -> Any:
             result = scale(scaler, outputs)
@@ -121,10 +154,8 @@ class _Watcher:
                 self._complain("backward under autocast")
             return backward(tensors, *args, **kwargs)
 
-        ampify_runtime.GradScaler.scale = watched_scale
+        scaler_class.scale = watched_scale
         torch.autograd.backward = watched_backward
-        if self.mode == "growing":
-            ampify_runtime.scaler.set_growth_interval(1)
         if self.mode in _AUTOCAST:
             nn.modules.module.register_module_forward_pre_hook(self._before_forward)
 
@@ -164,8 +195,8 @@ class _Watcher:
     def finish(self) -> None:
         if torch.is_autocast_enabled("cpu"):
             self._complain("autocast is still on at the end")
-        pending = self._runtime.scaler._per_optimizer_states if self._runtime is not None else {}
-        if any(state["found_inf_per_device"] for state in pending.values()):
+        pending = [state for scaler in self._scalers for state in scaler._per_optimizer_states.values()]
+        if any(state["found_inf_per_device"] for state in pending):
             self._complain("an optimization step ended without update()")
 
 
