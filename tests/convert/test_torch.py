@@ -126,6 +126,25 @@ def test_what_needs_the_runtime_is_refused(name: str) -> None:
     assert word in diagnostic.message
 
 
+CLOSURE = """
+model = nn.Linear(4, 1)
+optimizer = torch.optim.LBFGS(model.parameters())
+for x, y in data:
+    def closure():
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["LBFGS", "SGD"])
+def test_a_closure_never_reaches_torchs_scaler(optimizer: str) -> None:
+    """Whatever becomes of closures for the runtime: torch's scaler runs a positional one on scaled gradients."""
+    assert convert((HEAD + CLOSURE.replace("LBFGS", optimizer)).encode(), TORCH).status == "refused"
+
+
 def test_devices_chosen_in_time() -> None:
     _converted("import os\nos.environ['CUDA_VISIBLE_DEVICES'] = '0'\n" + HEAD + LOOP)
 
