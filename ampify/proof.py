@@ -12,7 +12,7 @@ import tokenize
 import warnings
 
 from ampify.analysis.analyse import analyse
-from ampify.analysis.names import Names, Plain, dotted, is_runtime
+from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.walk import walk
 from ampify.plan.planner import make_plan
 from ampify.program import Kind, Program, Scope
@@ -39,7 +39,7 @@ def prove(original: bytes, output: bytes) -> None:
     _protocol(program, names.plain is not None)
     if program.refusals or make_plan(program).edits or make_plan(program).refusals:
         raise ProofError("converting the output again would change it")
-    added = _added_import(after, names.plain)
+    added = _added_import(after, names)
     erased = erase(after)
     difference = _difference(erase(before), erased)
     if difference and added is not None:
@@ -125,9 +125,10 @@ def _torch_bound(stmt: ast.AST) -> set[str]:
     return {local for local, module in full.items() if module == "torch"}
 
 
-def _added_import(tree: ast.Module, plain: Plain | None) -> ast.stmt | None:
-    """The `import torch` before the scaler of torch.amp, which may be the original's or have been added for it."""
-    if plain is None:
+def _added_import(tree: ast.Module, names: Names) -> ast.stmt | None:
+    """The only `import torch`, if it is right before the scaler of torch.amp: the original's, or added for the scaler."""
+    plain = names.plain
+    if plain is None or len(names.imported[plain.torch]) > 1:
         return None
     at = tree.body.index(plain.statements[0]) - 1
     given = ("import torch", f"import torch as {plain.torch}")

@@ -195,7 +195,8 @@ class _Watcher:
     def finish(self) -> None:
         if torch.is_autocast_enabled("cpu"):
             self._complain("autocast is still on at the end")
-        pending = [state for scaler in self._scalers for state in scaler._per_optimizer_states.values()]
+        on = [scaler for scaler in self._scalers if scaler.is_enabled()]
+        pending = [state for scaler in on for state in scaler._per_optimizer_states.values()]
         if any(state["found_inf_per_device"] for state in pending):
             self._complain("an optimization step ended without update()")
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ampify.analysis.analyse import analyse
-from ampify.protocol import Problem, check
+from ampify.protocol import Overlay, Problem, check
 from tests.plan.shorthand import dedent, scaled
 
 
@@ -924,7 +924,30 @@ def test_wrong(name: str) -> None:
 
 
 def test_every_problem_is_in_the_table() -> None:
-    assert {name.partition(":")[0] for name in WRONG} == {p.name for p in Problem} - {"UNDECIDED"}
+    assert {name.partition(":")[0] for name in WRONG} == {p.name for p in Problem} - {"UNDECIDED", "NO_GRADIENTS"}
+
+
+# What the runtime bears and torch's own scaler raises at, and what is close and fine.
+WITHOUT_GRADIENTS = {
+    "for x, y in data:\n    ZERO\n    BACK\n    STEP\n    UPDATE\n": False,
+    "for x, y in data:\n    ZERO\n    STEP\n    UPDATE\n": True,
+    "for x, y in data:\n    ZERO\n    if flag:\n        BACK\n    STEP\n    UPDATE\n": True,
+    "for x, y in data:\n    ZERO\n    for z in x:\n        BACK\n    STEP\n    UPDATE\n": True,
+    "for x, y in data:\n    ZERO\n    if flag:\n        BACK\n        STEP\n    UPDATE\n": True,
+    "for x, y in data:\n    ZERO\n    if flag:\n        BACK\n        STEP\n        UPDATE\n": False,
+    "for x, y in data:\n    BACK\n    if last:\n        STEP\n        UPDATE\n        ZERO\n": False,
+    "for x, y in data:\n    ZERO\n    BACK\n    STEP\n    ZERO\n    UPDATE\n": False,
+    "for x, y in data:\n    ZERO\n    BACK\n    UNSCALE\n    if flag:\n        UPDATE\n        continue\n"
+    "    STEP\n    UPDATE\n": False,
+}
+
+
+@pytest.mark.parametrize("text", WITHOUT_GRADIENTS)
+def test_only_the_plain_scaler_needs_gradients(text: str) -> None:
+    (scope,) = analyse(ast.parse(scaled(text))).scopes
+    assert check(scope, strict=True).violations == ()
+    found = {v.problem for v in check(scope, Overlay(plain=True), strict=True).violations}
+    assert found == ({Problem.NO_GRADIENTS} if WITHOUT_GRADIENTS[text] else set())
 
 
 TESTS = """\
