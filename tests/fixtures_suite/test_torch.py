@@ -16,12 +16,21 @@ CONVERTED = [case for case in CASES if RESULTS[case.name].status == "converted"]
 each_converted = pytest.mark.parametrize("case", CONVERTED, ids=lambda case: case.name)
 each_fifth = pytest.mark.parametrize("case", CONVERTED[::5], ids=lambda case: case.name)
 
-# Converted for the runtime, and refused for torch's own scaler: all as an optimizer may step without gradients.
+# Converted for the runtime, and refused for torch's own scaler: an optimizer that may step without gradients, closures, penalties.
 NEED_THE_RUNTIME = {
     "accumulation/inner_micro_loop",
     "accumulation/leftover_after_loop",
     "basic/one_line_backward_body",
     "clip/freeze_some_gradients",
+    "closures/called_by_name",
+    "closures/keyword_and_batches",
+    "closures/lbfgs",
+    "closures/sgd",
+    "closures/strong_wolfe_clipped",
+    "penalties/lbfgs_matching_gradients",
+    "penalties/maml_inner_loop",
+    "penalties/r1_import_spellings",
+    "penalties/wgan_gp",
 }
 
 
