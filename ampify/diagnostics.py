@@ -45,7 +45,7 @@ NOTES = {
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
 REFUSALS = {
     "AMP901": (
-        "the optimizer steps with a closure that cannot be followed from here",
+        "the optimizer steps with a closure that cannot be followed from here: {}",
         "define the closure, under a name of its own, in the function that calls `optimizer.step(closure)`",
     ),
     "AMP902": (

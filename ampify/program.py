@@ -22,7 +22,6 @@ class Kind(Enum):
     SAVE = "save"  # an optimizer's state is put into a checkpoint
     LOAD = "load"  # an optimizer's state is taken from a checkpoint
     DIFFERENTIATE = "differentiate"  # autograd.grad whose result feeds a loss
-    EVALUATE = "evaluate"  # a closure is called by its name
     HANDED = "handed"  # an unknown call gets an optimizer
     UNIT = "unit"  # a call that trains by itself: backward, step and update inside
 
@@ -129,7 +128,6 @@ class Scope(NamedTuple):
     line: int
     number: int = -1  # of the statement that defines the function; -1 for the module
     closure: bool = False  # an optimizer's step evaluates it: it computes the gradients that the step uses
-    called: bool = False  # a closure that is called by its name too
 
     def statements(self) -> Iterator[Stmt]:
         for stmt in self.body:

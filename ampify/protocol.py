@@ -116,10 +116,8 @@ def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> C
 
 def _start(scope: Scope, machine: _Machine) -> Worlds:
     """The worlds in which a scope begins. A closure finds what gradients were left, brought to the present scale by the step that
-    evaluates it; called by its name it finds anything."""
-    left = [CLEAN]
-    if scope.closure:
-        left += [SCALED, MIXED] if scope.called else [SCALED]
+    evaluates it."""
+    left = [CLEAN, SCALED] if scope.closure else [CLEAN]
     return frozenset((tuple((grads, READY) for _ in machine.keys), frozenset()) for grads in left)
 
 
@@ -301,10 +299,7 @@ class _Machine:
 
     def transition(self, event: Event, stmt: Stmt, state: State) -> State:
         now = [list(pair) for pair in state]
-        if event.kind is Kind.EVALUATE:
-            for pair in now:
-                pair[0] = SCALED if pair[0] in (CLEAN, SCALED) else MIXED
-        elif event.kind is Kind.BACKWARD:
+        if event.kind is Kind.BACKWARD:
             for key, pair in zip(self.keys, now, strict=True):
                 if pair[0] in (PLAIN, STALE):
                     self.mixed_at[key] = min(event.line, self.mixed_at.get(key, event.line))

@@ -68,10 +68,9 @@ class Builder:
         self.optimizers = self._optimizers(closures.get(node, ""))
         repeated = not isinstance(node, ast.Module)
         number = -1 if isinstance(node, ast.Module) else self.numbers[node][0]
-        called = any(isinstance(call.func, ast.Name) for call, _ in self.sites.frames.callers(self.frame)) if repeated else False
         line = getattr(node, "lineno", 1)
         body = self._block(node.body)
-        return Scope(self.frame.name, body, self.optimizers, repeated, no_grad, line, number, node in closures, called)
+        return Scope(self.frame.name, body, self.optimizers, repeated, no_grad, line, number, node in closures)
 
     def _suppresses(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Call) and self.sites.names.resolve(node.func) == "contextlib.suppress"

@@ -309,7 +309,7 @@ class _Reading:
             elif closure := self.closure_of(arguments):
                 self.note(Kind.STEP, node, key=key, call=self.ordinals[node], closure=closure)
             elif self.is_lbfgs(key) or any(self.is_closure(a) for a in arguments):
-                self.refuse("AMP901", node)
+                self.refuse("AMP901", node, "it is not a function that is defined in the one that steps")
             elif arguments:
                 self.refuse("AMP912", node, f"`{ast.unparse(arguments[0])[:40]}`")
             else:
@@ -361,7 +361,11 @@ class _Reading:
         """A call of a function, of this file or not, that may do a part of the training step."""
         hidden = self.sites.hidden(node, self.frame)
         if self.is_closure_call(node):
-            self.note(Kind.EVALUATE, node)
+            self.refuse(
+                "AMP901",
+                node,
+                f"`{dotted(node.func)}` is called by its name too, and would leave scaled gradients to the next step",
+            )
         elif hidden.backward or hidden.step:
             whole = hidden.backward and hidden.step
             self.note(Kind.UNIT, node, frozenset() if whole else frozenset({"partial"}), "" if whole else name)

@@ -122,9 +122,6 @@ def _plan_scope(scope: Scope, plain: bool) -> tuple[list[Edit], list[Refusal]]:
     wraps, more = plan_regions(scope, places)
     evaluation = plan_evaluation(scope)
     edits, refusals = plan_scaling(scope, places, covered(places, [*wraps, *evaluation]), plain)
-    if scope.closure and scope.called and any(e.code == "AMP103" for e in edits):
-        # Called by its name it would unscale gradients that no step follows, and so once too often.
-        return [], [Refusal("AMP901", scope.line, 0, "")]
     return [*edits, *uncovered(scope, wraps)], [*refusals, *more]
 
 

@@ -22,7 +22,6 @@ NEED_THE_RUNTIME = {
     "accumulation/leftover_after_loop",
     "basic/one_line_backward_body",
     "clip/freeze_some_gradients",
-    "closures/called_by_name",
     "closures/keyword_and_batches",
     "closures/lbfgs",
     "closures/sgd",
