@@ -104,9 +104,12 @@ class Roles:
     @staticmethod
     def _by_name(text: str) -> Role:
         last = re.split(r"[.\[]", text.replace("]", ""))[-1].strip("'\"")
-        if SCHEDULER_NAME.search(last):
+        schedules, optimizes = SCHEDULER_NAME.search(last), OPTIMIZER_NAME.search(last)
+        if schedules and optimizes:
+            return Role.UNKNOWN  # `warmup_opt` may be either, and to take an optimizer for a schedule would step it unscaled
+        if schedules:
             return Role.SCHEDULER
-        if OPTIMIZER_NAME.search(last):
+        if optimizes:
             return Role.OPTIMIZER
         if LOSS_NAME.search(last):
             return Role.LOSS
