@@ -25,7 +25,6 @@ class Sites:
     def __init__(self, names: Names, frames: Frames, roles: Roles) -> None:
         self.names, self.frames, self.roles = names, frames, roles
         self.scaler = names.scaler
-        self.scaler_name = names.resolve(ast.Name(self.scaler)) if self.scaler else ""
         self.summaries: Summaries = {}
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
         summarize(roles, self.read, self.summaries)
@@ -94,8 +93,8 @@ class _Reading:
         hidden = self.sites.hidden(node, self.frame)
         if hidden.write or gradients.writes_parameters(node, self.frame, self.roles):
             return Barrier.WRITE
-        name = self.sites.names.resolve(node.func)
-        if hidden.differentiate or name in SECOND_ORDER or (self.sites.scaler and name == f"{self.sites.scaler_name}.grad"):
+        own = bool(self.sites.scaler) and dotted(node.func) == f"{self.sites.scaler}.grad"
+        if own or hidden.differentiate or self.sites.names.resolve(node.func) in SECOND_ORDER:
             return Barrier.GRADIENT  # taken from an unscaled loss, it would underflow in half precision
         return None
 
