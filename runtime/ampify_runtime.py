@@ -19,10 +19,12 @@ import atexit
 import contextlib
 import copy
 import functools
+import itertools
 import math
 import os
 import sys
 import warnings
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple, TypeVar, cast
@@ -169,8 +171,9 @@ def _at_call(decorator: Callable[..., Any], function: Callable[..., Any]) -> Cal
 class _Steps:
     """The steps one optimizer attempted; a fused one's found_inf stays on its device until someone asks."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, optimizer: Optimizer, forget: Callable[[Any], Any]) -> None:
+        self.optimizer = weakref.ref(optimizer, forget)
+        self.name = type(optimizer).__name__
         self.attempted = self.skipped = self.retried = 0
         self.last: float | torch.Tensor = 0.0  # not 0: found_inf
         self.pending: list[torch.Tensor] = []
@@ -219,14 +222,14 @@ class GradScaler(torch.amp.GradScaler):
         growth_interval: int = 2000,
         enabled: bool = True,
     ) -> None:
-        # "cpu": for "cuda" torch would look for one now, and warn. What depends on the mode is left to __getattr__.
+        # "cpu": for "cuda" torch would look for one now, and warn. What depends on the mode is left to the properties.
         super().__init__("cpu", 1.0, growth_factor, backoff_factor, growth_interval)
         del self._device, self._enabled, self._init_scale
         self._asked = (device, init_scale, enabled)
         self._start_counting()
 
     def _start_counting(self) -> None:
-        self._steps: MutableMapping[Any, _Steps] = WeakIdKeyDictionary()
+        self._steps: dict[int, _Steps] = {}  # by the id of the optimizer, while that lives
         self._advanced: MutableMapping[Any, tuple[int, int]] = WeakIdKeyDictionary()  # by scheduler
         self._recent: deque[_Steps] = deque(maxlen=64)  # for the report, which outlives the optimizers
         self._history: deque[tuple[int, float]] = deque(maxlen=256)
@@ -234,17 +237,18 @@ class GradScaler(torch.amp.GradScaler):
         self._overflowed = self._warned = False
         self._scaled = False  # whether gradients outside of a closure may be scaled ones
 
-    def __getattr__(self, name: str) -> Any:
-        """Resolve the mode when an attribute that depends on it is first missed; later ones are found without us."""
-        if name not in ("_device", "_enabled", "_init_scale"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        settings = _settings()
-        device, init_scale, enabled = self._asked
-        self._device = device or settings.device
-        self._enabled = enabled and settings.scaling
-        if "_init_scale" not in self.__dict__:  # else it was unpickled
-            self._init_scale = settings.init_scale if init_scale is None else init_scale
-        return self.__dict__[name]
+    # What depends on the mode, resolved at the first use. Not by __getattr__, which would slow every attribute down.
+    @functools.cached_property
+    def _device(self) -> str:  # type: ignore[override]
+        return self._asked[0] or _settings().device
+
+    @functools.cached_property
+    def _enabled(self) -> bool:  # type: ignore[override]
+        return self._asked[2] and _settings().scaling
+
+    @functools.cached_property
+    def _init_scale(self) -> float:  # type: ignore[override]
+        return _settings().init_scale if self._asked[1] is None else self._asked[1]
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__() if "_enabled" in self.__dict__ else self.__dict__
@@ -262,6 +266,9 @@ class GradScaler(torch.amp.GradScaler):
         Raises ValueError for anything but tensors.
         """
         self._scaled = True
+        if isinstance(outputs, torch.Tensor) and self._enabled and (scale := self._scale) is not None:
+            if outputs.dtype is torch.float32 and outputs.device == scale.device:  # nearly always
+                return cast(_T, outputs * scale)
         return self._times_scale(outputs)
 
     def _times_scale(self, outputs: _T) -> _T:
@@ -307,12 +314,20 @@ class GradScaler(torch.amp.GradScaler):
 
     def _has_gradients(self, optimizer: Optimizer) -> bool:
         # A rank of FSDP1 may own no piece of any parameter, and must still hear of the others' overflows.
-        return any(p.grad is not None for p in _parameters(optimizer)) or (self._scale is not None and _is_sharded(optimizer))
+        for param in _parameters(optimizer):
+            if param.grad is not None:
+                return True
+        return self._scale is not None and _is_sharded(optimizer)
 
     def _unscale_grads_(
         self, optimizer: Optimizer, inv_scale: torch.Tensor, found_inf: torch.Tensor, allow_fp16: bool
     ) -> dict[torch.device, torch.Tensor]:
-        sharded = _is_sharded(optimizer)
+        grads = [grad for param in _parameters(optimizer) if (grad := param.grad) is not None]
+        sharded, device = _is_sharded(optimizer), found_inf.device
+        if not sharded and _are_plain(grads, device):
+            # What torch does, without its sorting by device and dtype, which costs more than that.
+            torch._amp_foreach_non_finite_check_and_unscale_(grads, found_inf, inv_scale)
+            return {device: found_inf}
         found = super()._unscale_grads_(optimizer, inv_scale, found_inf, allow_fp16 or sharded)
         if sharded:  # as torch's ShardedGradScaler: every rank sees other gradients, and all must skip together
             total = torch.stack([found_inf, *(one.to(found_inf.device) for one in found.values())]).max()
@@ -332,29 +347,38 @@ class GradScaler(torch.amp.GradScaler):
         """
         if not self._enabled:
             return optimizer.step(*args, **kwargs)
-        closures = [arg for arg in (*args, *kwargs.values()) if callable(arg) and not isinstance(arg, torch.nn.Module)]
-        if closures:
-            return self._step_with_closure(closures, optimizer, args, kwargs)
-        if kwargs.get("closure", self) is None:  # which torch refuses
-            del kwargs["closure"]
+        if args or kwargs:
+            closures = [arg for arg in (*args, *kwargs.values()) if callable(arg) and not isinstance(arg, torch.nn.Module)]
+            if closures:
+                return self._step_with_closure(closures, optimizer, args, kwargs)
+            if kwargs.get("closure", self) is None:  # which torch refuses
+                del kwargs["closure"]
         inner = _unwrapped(optimizer)
         state = self._per_optimizer_states[id(inner)]
-        if state["stage"] is OptState.READY and not self._has_gradients(inner):
+        ready = state["stage"] is OptState.READY
+        if ready and not self._has_gradients(inner):
             result = optimizer.step(*args, **kwargs)
             self._count(inner, 0.0)
-        elif inner is not optimizer and state["stage"] is not OptState.STEPPED:
-            if state["stage"] is OptState.READY:
-                super().unscale_(inner)
-            result = self._maybe_opt_step(optimizer, state, *args, **kwargs)
-            state["stage"] = OptState.STEPPED
-        else:
+        elif inner is optimizer and getattr(inner, "_step_supports_amp_scaling", False):
             result = super().step(inner, *args, **kwargs)
-            if getattr(inner, "_step_supports_amp_scaling", False):  # the others are counted in _maybe_opt_step
-                device = cast(torch.Tensor, self._scale).device
-                found = [found_inf.to(device) for found_inf in state["found_inf_per_device"].values()]
-                total: Any = sum(found)  # a new tensor: update() adds the other optimizers' found_inf in place
-                self._count(inner, total.clamp(max=1.0) if len(found) > 1 else total)
+            device = cast(torch.Tensor, self._scale).device
+            found = [found_inf.to(device) for found_inf in state["found_inf_per_device"].values()]
+            total: Any = sum(found)  # a new tensor: update() adds the other optimizers' found_inf in place
+            self._count(inner, total.clamp(max=1.0) if len(found) > 1 else total)
+        else:  # as torch's step, which reads found_inf and tells nobody: so counting needs no read of its own
+            self._refuse_second_step(state)
+            if ready:
+                super().unscale_(inner)
+            found_inf = _found_inf(state)
+            result = None if found_inf else optimizer.step(*args, **kwargs)
+            state["stage"] = OptState.STEPPED
+            self._count(inner, found_inf)
         return result
+
+    @staticmethod
+    def _refuse_second_step(state: dict[str, Any]) -> None:
+        if state["stage"] is OptState.STEPPED:
+            raise RuntimeError("step() has already been called since the last update().")
 
     def _step_with_closure(self, closures: list[Any], optimizer: Any, args: Any, kwargs: Any) -> Any:
         """Let the optimizer call a closure that unscales at once, so that no evaluation depends on another's scale."""
@@ -362,8 +386,7 @@ class GradScaler(torch.amp.GradScaler):
             raise TypeError("scaler.step() can scale the gradients of one closure only, and this call has several")
         inner, closure, was_scaled = _unwrapped(optimizer), closures[0], self._scaled
         state = self._per_optimizer_states[id(inner)]
-        if state["stage"] is OptState.STEPPED:
-            raise RuntimeError("step() has already been called since the last update().")
+        self._refuse_second_step(state)
         if state["stage"] is OptState.READY and was_scaled:  # a backward before the step, as SAM's
             self.unscale_(inner)
         before = [(param, param.grad) for param in _parameters(inner)]
@@ -418,13 +441,6 @@ class GradScaler(torch.amp.GradScaler):
 
         return evaluate
 
-    def _maybe_opt_step(self, optimizer: Any, optimizer_state: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        # As torch's, which reads found_inf here and tells nobody: so counting needs no read of its own.
-        found_inf = _found_inf(optimizer_state)
-        result = None if found_inf else optimizer.step(*args, **kwargs)
-        self._count(_unwrapped(optimizer), found_inf)
-        return result
-
     def update(self, new_scale: float | torch.Tensor | None = None) -> None:
         """Adapt the scale, once after the last step of an iteration; nothing happens if no gradient was looked at.
 
@@ -432,18 +448,26 @@ class GradScaler(torch.amp.GradScaler):
         """
         if not self._enabled:
             return
-        if new_scale is None and not any(s["found_inf_per_device"] for s in self._per_optimizer_states.values()):
-            self._per_optimizer_states.clear()
+        states = self._per_optimizer_states
+        found = [found_inf for state in states.values() for found_inf in state["found_inf_per_device"].values()]
+        if new_scale is None and not found:
+            states.clear()
             return
-        super().update(new_scale)
+        scale, growth_tracker = self._check_scale_growth_tracker("update")
+        if new_scale is None and len(found) == 1 and found[0].device == scale.device:  # nothing to add up
+            factors = self._growth_factor, self._backoff_factor, self._growth_interval
+            torch._amp_update_scale_(scale, growth_tracker, found[0], *factors)
+            states.clear()
+        else:
+            super().update(new_scale)
         self._updates += 1
         self._scaled = False
         if self._overflowed:
             self._overflowed = False
-            if (scale := self._read_scale(skipped=True)) < 1.0 and not self._warned:
+            if (lowered := self._read_scale(skipped=True)) < 1.0 and not self._warned:
                 self._warned = True
                 warnings.warn(
-                    f"ampify: the loss scale fell to {scale:g} because step after step overflowed: look for inf or NaN in "
+                    f"ampify: the loss scale fell to {lowered:g} because step after step overflowed: look for inf or NaN in "
                     "the data and the loss, lower the learning rate, or set AMPIFY_MODE=bf16",
                     stacklevel=2,
                 )
@@ -458,18 +482,22 @@ class GradScaler(torch.amp.GradScaler):
         return scale
 
     def _steps_of(self, optimizer: Optimizer) -> _Steps:
-        if (steps := self._steps.get(optimizer)) is None:
-            steps = self._steps[optimizer] = _Steps(type(optimizer).__name__)
+        number, all_steps = id(optimizer), self._steps
+        steps = all_steps.get(number)
+        if steps is None:
+            steps = all_steps[number] = _Steps(optimizer, lambda _: all_steps.pop(number, None))
             self._recent.append(steps)
         return steps
 
     def _count(self, optimizer: Optimizer, found_inf: float | torch.Tensor) -> None:
         self._steps_of(optimizer).add(found_inf)
-        self._overflowed |= not isinstance(found_inf, torch.Tensor) and found_inf > 0
+        if not isinstance(found_inf, torch.Tensor) and found_inf:
+            self._overflowed = True
 
     def _counts(self, own: list[Optimizer] | None = None) -> list[tuple[Optimizer, int, int]]:
         """Optimizers with their attempted and taken steps; waits for the device if one is fused."""
-        wanted = [(o, s) for o, s in self._steps.items() if not own or any(o is one for one in own)]
+        alive = [(optimizer, steps) for steps in self._steps.values() if (optimizer := steps.optimizer()) is not None]
+        wanted = [(o, s) for o, s in alive if not own or any(o is one for one in own)]
         self._settle(steps for _, steps in wanted)
         return [(optimizer, steps.attempted, steps.attempted - steps.skipped) for optimizer, steps in wanted]
 
@@ -491,7 +519,7 @@ class GradScaler(torch.amp.GradScaler):
         """Whether its last attempted step was taken; when disabled, True, as no step is ever skipped."""
         if not self._enabled:
             return True
-        steps = self._steps.get(_unwrapped(optimizer))
+        steps = self._steps.get(id(_unwrapped(optimizer)))
         return steps is not None and not steps.last
 
     def step_scheduler(self, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
@@ -573,7 +601,7 @@ def _first_device(losses: Any) -> str | None:
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[torch.Tensor]:
-    return (param for group in optimizer.param_groups for param in group["params"])
+    return itertools.chain.from_iterable([group["params"] for group in optimizer.param_groups])
 
 
 def _is_sharded(optimizer: Optimizer) -> bool:
@@ -586,8 +614,16 @@ def _is_sharded(optimizer: Optimizer) -> bool:
     )
 
 
+def _are_plain(grads: list[torch.Tensor], device: torch.device) -> bool:
+    """Whether they are dense fp32 tensors without a graph, all on one device."""
+    for grad in grads:  # a loop, as a generator costs twice its time
+        if grad.dtype is not torch.float32 or grad.device != device or grad.is_sparse or grad.requires_grad:
+            return False
+    return bool(grads)
+
+
 def _found_inf(state: dict[str, Any]) -> float:
-    return float(sum(found.item() for found in state["found_inf_per_device"].values()))
+    return float(sum([found.item() for found in state["found_inf_per_device"].values()]))
 
 
 def _snapshot(optimizer: Optimizer) -> Callable[[], None]:
