@@ -81,8 +81,8 @@ REFUSALS = {
         "clip or log under the condition of the step",
     ),
     "AMP910": (
-        "FullyShardedDataParallel needs a sharded gradient scaler, or ranks would disagree on skipped steps",
-        "use fully_shard (FSDP2)",
+        "FullyShardedDataParallel is used in a way that the scaler cannot follow: {}",
+        "call `FSDP(model, ...)` itself, over all processes and without offloading to the CPU",
     ),
     "AMP911": (
         "{} trains in a thread, where autocast and the scaler of the main thread do not hold",

@@ -168,4 +168,5 @@ class Program(NamedTuple):
     prologue: int  # index of the last statement that must stay first (docstring, __future__), or -1
     torch: tuple[tuple[int, str], ...]  # top-level imports of torch itself: (statement index, local name that means nothing else)
     devices: tuple[tuple[int, int], ...]  # where CUDA_VISIBLE_DEVICES is spoken of: (index of the top-level statement, line)
+    sharded: tuple[int, ...]  # lines of FullyShardedDataParallel (FSDP1), whose ranks have different gradients
     relative: bool  # imports relatively at its top level: it runs as a part of a package only

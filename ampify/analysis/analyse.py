@@ -2,7 +2,7 @@
 
 import ast
 
-from ampify.analysis import hazards
+from ampify.analysis import hazards, sharding
 from ampify.analysis.existing import amp_in_use
 from ampify.analysis.flow import Builder, number
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
@@ -49,6 +49,7 @@ def analyse(tree: ast.Module) -> Program:
         _prologue(tree, numbers),
         _torch_names(tree, names, numbers),
         tuple((_top_level(tree, line, numbers), line) for line in names.devices),
+        tuple(node.lineno for node in sharding.mentioned(tree, names)),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
     )
 

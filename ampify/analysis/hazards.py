@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 
+from ampify.analysis import sharding
 from ampify.analysis.frames import ClassInfo, Frame
 from ampify.analysis.linearity import nonlinear
 from ampify.analysis.names import Names, dotted
@@ -17,12 +18,6 @@ HOOKS = frozenset(
     "register_full_backward_pre_hook register_multi_grad_hook register_comm_hook".split()
 )
 NONLINEAR = frozenset({"torchdiffeq.odeint_adjoint"})  # foreign functions whose backward adapts to the size of the gradient
-FSDP1 = frozenset(
-    {
-        "torch.distributed.fsdp.FullyShardedDataParallel",
-        "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel",
-    }
-)
 HALF = frozenset({"torch.half", "torch.float16", "torch.bfloat16"})
 
 
@@ -33,10 +28,7 @@ def find(tree: ast.Module, names: Names, sites: Sites) -> Iterator[Refusal]:
             yield from _call(call, frame, names, sites)
         for function in frame.lambdas:
             yield from _lambda(function, frame, sites)
-    for node in walk(tree):
-        if isinstance(node, ast.Attribute | ast.Name) and names.resolve(node) in FSDP1 and not isinstance(node.ctx, ast.Store):
-            yield Refusal("AMP910", node.lineno, node.col_offset, "")
-            break
+    yield from sharding.find(tree, names)
     for node in walk(tree):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:

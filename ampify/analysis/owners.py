@@ -6,11 +6,11 @@ import ast
 
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.roles import FLUENT, Roles, element
+from ampify.analysis.roles import FLUENT, WRAPPER_CLASSES, Roles, element
 from ampify.analysis.walk import children, walk
 
 PARAMETERS = ("parameters", "named_parameters", "trainable_parameters", "get_parameters")
-WRAPPING = ("DataParallel", "DistributedDataParallel", "DDP", "compile", "convert_sync_batchnorm", "list", "tuple")
+WRAPPING = (*WRAPPER_CLASSES, "compile", "convert_sync_batchnorm", "list", "tuple")
 
 
 def roots(node: ast.AST, frame: Frame, roles: Roles, seen: frozenset[str] = frozenset()) -> frozenset[str]:

@@ -33,10 +33,10 @@ WRAPPERS = frozenset(
         "torch.compile",
         "torch.jit.script",
         "torch.jit.trace",
-        "torch.distributed.fsdp.FullyShardedDataParallel",
         "torch.nn.SyncBatchNorm.convert_sync_batchnorm",
     }
 )
+WRAPPER_CLASSES = ("DataParallel", "DistributedDataParallel", "DDP", "FullyShardedDataParallel")
 OPTIMIZER_CLASS = re.compile(
     r"(Adam|SGD|RMSprop|Adagrad|Adadelta|Lamb(?!da)|LAMB|LARS|Lion|Adan|Muon|Ranger|Adafactor|Shampoo|KFAC|Sophia|Adabelief|AdaBelief)\w*$"
 )
@@ -256,7 +256,7 @@ class Roles:
         if isinstance(func, ast.Attribute) and func.attr in FLUENT:
             return self._of_value(func.value, frame)
         name = self.callee(func)
-        if name in WRAPPERS or name.rpartition(".")[2] in ("DataParallel", "DistributedDataParallel", "DDP"):
+        if name in WRAPPERS or name.rpartition(".")[2] in WRAPPER_CLASSES:
             return Role.MODEL
         role = self._of_torch(name)
         if role is not None:

@@ -65,6 +65,9 @@ def _with_torch(program: Program, edits: list[Edit], dtype: str | None) -> Plan:
     passes through where there is no CUDA device. bfloat16 has the range of float32, so its scaler stays off."""
     after = _import_place(program, edits, behind_all=True)
     refusals = [Refusal("AMP923", line, 0, detail) for line, detail in _beyond_torch(program, edits, after)]
+    if program.sharded and dtype != "bf16":  # in bfloat16 no step is ever skipped
+        disagreement = "the ranks of FullyShardedDataParallel would disagree on skipped steps"
+        refusals.append(Refusal("AMP923", program.sharded[0], 0, disagreement))
     if refusals:
         return Plan(refusals=_telling(refusals))
     torch = next((local for index, local in program.torch if index <= after), "")

@@ -181,7 +181,6 @@ REFUSED = {
     "x = F.binary_cross_entropy(a, b)\nloss.backward()": "AMP905",
     "x.register_hook(f)\nloss.backward()": "AMP906",
     "x.register_post_accumulate_grad_hook(f)\nloss.backward()": "AMP906",
-    "from torch.distributed.fsdp import FullyShardedDataParallel as FSDP\nm = FSDP(model)\nloss.backward()": "AMP910",
     "optimizer.step(3)": "AMP912",
     "for o in optimizers: o.step()\nloss.backward()": "AMP913",
     "thing.step()\nloss.backward()": "AMP913",
@@ -211,7 +210,6 @@ NOT_REFUSED = {
     "a hook on the forward": (TRAINED, "model.register_forward_hook(f)\nloss.backward()"),
     "all_reduce of a loss": (TRAINED, "torch.distributed.all_reduce(loss)\nloss.backward()"),
     "a clipped weight": (TRAINED, "for p in model.parameters():\n    p.data.clamp_(-1, 1)\nloss.backward()"),
-    "FSDP only imported": (TRAINED, "from torch.distributed.fsdp import FullyShardedDataParallel\nloss.backward()"),
     "a step that takes an action": (TRAINED, "thing.step(action)\nloss.backward()"),
 }
 

@@ -102,6 +102,11 @@ REFUSED = {
         "optimizer = LookaheadOptimizer(torch.optim.Adam(model.parameters()))",
         "wraps",
     ),
+    "FSDP1": (
+        "model = nn.Linear(4, 1)",
+        "from torch.distributed.fsdp import FullyShardedDataParallel\nmodel = FullyShardedDataParallel(nn.Linear(4, 1))",
+        "would disagree",
+    ),
     "devices chosen later": ("model =", "import os\nos.environ['CUDA_VISIBLE_DEVICES'] = '1'\nmodel =", ""),
     "devices in a function": (
         "model =",
@@ -143,6 +148,13 @@ for x, y in data:
 def test_a_closure_never_reaches_torchs_scaler(optimizer: str) -> None:
     """Whatever becomes of closures for the runtime: torch's scaler runs a positional one on scaled gradients."""
     assert convert((HEAD + CLOSURE.replace("LBFGS", optimizer)).encode(), TORCH).status == "refused"
+
+
+def test_ranks_that_never_skip_cannot_disagree() -> None:
+    old, new, _ = REFUSED["FSDP1"]
+    source = (HEAD + LOOP).replace(old, new, 1).encode()
+    assert convert(source, TORCH._replace(dtype="bf16")).status == "converted"
+    assert convert(source, TORCH._replace(dtype="fp16")).status == "refused"
 
 
 def test_devices_chosen_in_time() -> None:

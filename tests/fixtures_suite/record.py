@@ -202,7 +202,9 @@ class _Watcher:
 
 
 def _gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor | None]:
-    return [None if p.grad is None else p.grad.detach().to_dense().clone() for p in _parameters(optimizer)]
+    scale = getattr(optimizer, "grad_scale", None)  # of a fused optimizer under a scaler: it unscales in its own kernel
+    gradients = [None if p.grad is None else p.grad.detach().to_dense().clone() for p in _parameters(optimizer)]
+    return gradients if scale is None else [None if g is None else g / scale for g in gradients]
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -16,7 +16,7 @@ CONVERTED = [case for case in CASES if RESULTS[case.name].status == "converted"]
 each_converted = pytest.mark.parametrize("case", CONVERTED, ids=lambda case: case.name)
 each_fifth = pytest.mark.parametrize("case", CONVERTED[::5], ids=lambda case: case.name)
 
-# Converted for the runtime, refused for torch's own scaler: an optimizer that may step without gradients, closures, penalties.
+# Converted for the runtime, refused for torch's own scaler: a step that may be without gradients, closures, penalties, FSDP1.
 NEED_THE_RUNTIME = {
     "accumulation/inner_micro_loop",
     "accumulation/leftover_after_loop",
@@ -26,6 +26,8 @@ NEED_THE_RUNTIME = {
     "closures/lbfgs",
     "closures/sgd",
     "closures/strong_wolfe_clipped",
+    "distributed/fsdp1",
+    "distributed/fsdp1_accumulation",
     "penalties/lbfgs_matching_gradients",
     "penalties/maml_inner_loop",
     "penalties/r1_import_spellings",

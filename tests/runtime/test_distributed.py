@@ -13,30 +13,73 @@ from typing import Any
 import pytest
 import torch
 
+from tests.fixtures_suite.cases import FIXTURES, TOLERANCE
+from tests.fixtures_suite.compare import Record, close_problems, exact_problems
+from tests.runtime import converted_worker
 from tests.runtime import distributed_worker as worker
 from tests.runtime.training import Load, batches, make_model
 
 KINDS = [(wrapper, optimizer) for wrapper in worker.WRAP for optimizer in worker.optimizers_for(wrapper)]
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of the two processes ended with, and what it wrote to stderr."""
-    logs = tmp_path_factory.mktemp("torchrun")
+def torchrun(logs: Path, script: str, *arguments: str, **settings: str) -> list[tuple[str, str]]:
+    """What two processes wrote to stdout and stderr."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
-    command += [f"--master-port={port}", "--redirects=3", f"--log-dir={logs}", worker.__file__]
-    settings = {"AMPIFY_MODE": "scale-only", "AMPIFY_INIT_SCALE": "1024", "AMPIFY_REPORT": "1", "OMP_NUM_THREADS": "1"}
+    command += [f"--master-port={port}", "--redirects=3", f"--log-dir={logs}", script, *arguments]
     path = os.pathsep.join(str(Path(__file__).parents[2] / folder) for folder in ("runtime", "."))
-    done = subprocess.run(command, env={**os.environ, **settings, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, **settings, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     written = {name: [file.read_text() for file in sorted(logs.rglob(name))] for name in ("stdout.log", "stderr.log")}
     assert done.returncode == 0, "\n".join([done.stderr, *written["stderr.log"]])
-    return [
-        {**json.loads(out.partition("RESULT ")[2]), "stderr": err}
-        for out, err in zip(written["stdout.log"], written["stderr.log"], strict=True)
-    ]
+    return list(zip(written["stdout.log"], written["stderr.log"], strict=True))
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of the two processes ended with, and what it wrote to stderr."""
+    settings = {"AMPIFY_MODE": "scale-only", "AMPIFY_INIT_SCALE": "1024", "AMPIFY_REPORT": "1"}
+    written = torchrun(tmp_path_factory.mktemp("torchrun"), worker.__file__, **settings)
+    return [{**json.loads(out.partition("RESULT ")[2]), "stderr": err} for out, err in written]
+
+
+@pytest.fixture(scope="module", params=["fsdp1", "fsdp1_accumulation"])
+def converted_script(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Record]]:
+    """The records of a fixture's runs on two processes: for each run those of both."""
+    folder = tmp_path_factory.mktemp("converted")
+    scripts = [str(FIXTURES / "distributed" / f"{request.param}.{which}.py") for which in ("in", "out")]
+    torchrun(folder / "logs", converted_worker.__file__, *scripts, str(folder))
+    return {
+        run: [torch.load(folder / f"{run} {rank}.pt", weights_only=False) for rank in (0, 1)] for run in converted_worker.RUNS
+    }
+
+
+@pytest.mark.parametrize("mode", ["off", "scale-only", "growing"])
+def test_a_converted_script_trains_identically_on_every_rank(converted_script: dict[str, list[Record]], mode: str) -> None:
+    for original, converted in zip(converted_script["original"], converted_script[mode], strict=True):
+        assert exact_problems(original, converted) == []
+
+
+def test_a_converted_script_is_close_in_half_precision(converted_script: dict[str, list[Record]]) -> None:
+    for original, converted in zip(converted_script["original"], converted_script["fp16"], strict=True):
+        assert close_problems(original, converted, TOLERANCE["fp16"]) == []
+
+
+@pytest.mark.parametrize("mode", ["scale-only", "fp16"])
+def test_a_converted_script_skips_on_all_ranks(converted_script: dict[str, list[Record]], mode: str) -> None:
+    ranks = converted_script[f"{mode}, overflow"]
+    attempted = len(converted_script["original"][0]["steps"])
+    for rank in ranks:
+        assert (rank["error"], rank["problems"], rank["scale"]) == ("", [], 512.0)
+        assert [(steps["taken"], steps["skipped"]) for steps in rank["report"]] == [(attempted - 1, 1)]
+        assert len(rank["steps"]) == attempted - 1
+    first, second = (rank["state"] for rank in ranks)
+    assert len(first) > 1
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], converted_script["original"][0]["state"][name]) for name in first)
 
 
 @pytest.mark.parametrize(("wrapper", "optimizer"), KINDS)
