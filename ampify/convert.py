@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ampify.diagnostics import Diagnostic
@@ -23,11 +24,14 @@ class Options(NamedTuple):
 
     `dtype` pins the precision in the source. `runtime` says what the output builds on: `import`, the installed
     ampify_runtime; `vendor`, a copy of it beside the script, which the caller has to put there;
-    `torch`, nothing but torch.amp.
+    `torch`, nothing but torch.amp. The rules (AMP2xx) in `skip` neither rewrite nor report nor refuse; with `unsafe` those
+    that change values are applied too.
     """
 
     dtype: Literal["fp16", "bf16"] | None = None
     runtime: Literal["import", "vendor", "torch"] = "import"
+    skip: frozenset[str] = frozenset()
+    unsafe: bool = False
 
 
 class AppliedEdit(NamedTuple):
@@ -66,13 +70,16 @@ def convert(source: bytes, options: Options = Options()) -> Result:
 
 def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
     # Imported here: a file without a training step pays for none of it.
-    from ampify.analysis.analyse import analyse
+    from ampify.analysis.analyse import read
     from ampify.plan.planner import make_plan
+    from ampify.plan.rules import find
 
-    program = analyse(tree)
+    reading = read(tree)
+    program = reading.program
     if program.amp:
         return Result("already", source)
-    plan = make_plan(program, options.dtype, options.runtime)
+    rules = partial(find, reading, skip=options.skip, unsafe=options.unsafe)
+    plan = make_plan(program, options.dtype, options.runtime, rules)
     if plan.refusals:
         return Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
     if not plan.edits:
@@ -80,10 +87,10 @@ def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
     obstacle = not_rewritable(source)
     if obstacle:
         return _refused(source, "AMP920", 1, 1, obstacle)
-    return _render(source, tree, plan)
+    return _render(source, tree, plan, options)
 
 
-def _render(source: bytes, tree: ast.Module, plan: Plan) -> Result:
+def _render(source: bytes, tree: ast.Module, plan: Plan, options: Options) -> Result:
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
@@ -92,12 +99,12 @@ def _render(source: bytes, tree: ast.Module, plan: Plan) -> Result:
         output = emit(source, plan)
         if not _keeps_lines(source, output, edits):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
-        prove(source, output)
+        prove(source, output, options.skip, options.unsafe)
     except UnreadableError as error:
         return _refused(source, "AMP920", error.line, error.column, "libcst does not read it")
     except ProofError as error:
         return _bug(source, str(error))
-    return Result("converted", output, edits)
+    return Result("converted", output, edits, tuple(_note(n) for n in plan.notes))
 
 
 def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...]) -> bool:
@@ -111,7 +118,8 @@ def _applied(tree: ast.Module, plan: Plan) -> tuple[AppliedEdit, ...]:
     """The plan's edits as a reviewer reads them, in the order of their lines."""
     from ampify.analysis.flow import number
     from ampify.diagnostics import EDITS
-    from ampify.plan.edits import Insert, Wrap
+    from ampify.plan.edits import Insert, Splice, Wrap
+    from ampify.plan.rules import MESSAGES
 
     at = {index: (stmt.lineno, stmt.end_lineno or stmt.lineno) for stmt, (index, _) in number(tree).items()}
     applied = []
@@ -120,21 +128,28 @@ def _applied(tree: ast.Module, plan: Plan) -> tuple[AppliedEdit, ...]:
             first, last = at[edit.first][0], at[edit.last][1]
         elif isinstance(edit, Insert):
             first = last = at[edit.at][1] + 1 if edit.after else at[edit.at][0]
+        elif isinstance(edit, Splice):
+            first, last = edit.start[0], edit.end[0]
         else:
             first, last = at[edit.at]
-        applied.append(AppliedEdit(edit.code, first, last, EDITS[edit.code]))
-    assert plan.imports is not None
-    if plan.imports.names or "enabled" in plan.names:
+        applied.append(AppliedEdit(edit.code, first, last, EDITS.get(edit.code) or MESSAGES[edit.code]))
+    if plan.imports is not None and (plan.imports.names or "enabled" in plan.names):
         code = "AMP109" if "enabled" in plan.names else "AMP107"
         line = at[plan.imports.after][1] + 1 if plan.imports.after >= 0 else 1
         applied.append(AppliedEdit(code, line, line, EDITS[code]))
-    return tuple(sorted(applied, key=lambda e: (e.line, e.code)))
+    return tuple(sorted(set(applied), key=lambda e: (e.line, e.code)))
 
 
 def _diagnostic(refusal: Refusal) -> Diagnostic:
     from ampify.diagnostics import refusal as described
 
     return described(refusal.code, refusal.line, refusal.column + 1, refusal.detail)
+
+
+def _note(note: Refusal) -> Diagnostic:
+    from ampify.plan.rules import described
+
+    return described(note)
 
 
 def _refused(source: bytes, code: str, line: int, column: int, detail: str) -> Result:

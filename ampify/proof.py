@@ -10,11 +10,13 @@ import ast
 import io
 import tokenize
 import warnings
+from collections.abc import Collection
 
-from ampify.analysis.analyse import analyse
+from ampify.analysis.analyse import Reading, read
 from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.walk import walk
 from ampify.plan.planner import make_plan
+from ampify.plan.rules import disabled, find
 from ampify.program import Kind, Program, Scope
 from ampify.protocol import Overlay, check
 
@@ -23,8 +25,8 @@ class ProofError(Exception):
     """The output does not keep the promise: a bug of ampify's, so nothing may be written."""
 
 
-def prove(original: bytes, output: bytes) -> None:
-    """Raises ProofError with the first promise that the output breaks."""
+def prove(original: bytes, output: bytes, skip: Collection[str] = (), unsafe: bool = False) -> None:
+    """Raises ProofError with the first promise that the output breaks; `skip` and `unsafe` as in ampify.convert.Options."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the user's code: not ours to print
@@ -35,16 +37,18 @@ def prove(original: bytes, output: bytes) -> None:
     _same_comments(original, output)
     names = Names(after)
     _imports_first(after, names)
-    program = analyse(after)
-    _protocol(program, names.plain is not None)
-    if program.refusals or make_plan(program).edits or make_plan(program).refusals:
+    reading = read(after)
+    _protocol(reading.program, names.plain is not None)
+    plan, hazards = make_plan(reading.program), find(reading, (), skip, unsafe)
+    if reading.program.refusals or plan.edits or plan.refusals or hazards.edits or hazards.refusals:
         raise ProofError("converting the output again would change it")
+    _disabled(reading, names, disabled(reading, skip, unsafe))
     added = _added_import(after, names)
     erased = erase(after)
-    difference = _difference(erase(before), erased)
+    difference = _difference(erase(before), erased, names)
     if difference and added is not None:
         erased.body.remove(added)
-        difference = _difference(before, erased)
+        difference = _difference(before, erased, names)
     if difference:
         raise ProofError(f"erasing the edits does not give the original back: {difference}")
 
@@ -107,6 +111,14 @@ def _region(scope: Scope, first: int, end: int) -> None:
             raise ProofError(f"line {stmt.line} of the output: {stmt.barrier.value} inside an autocast region")
 
 
+def _disabled(reading: Reading, names: Names, asked: set[int]) -> None:
+    """Autocast is off only round single statements for which a rule asks for it."""
+    for stmt in reading.numbers:
+        if isinstance(stmt, ast.With) and any(names.is_disabled(item.context_expr) for item in stmt.items):
+            if len(stmt.body) > 1 or reading.numbers[stmt.body[0]][0] not in asked:
+                raise ProofError(f"line {stmt.lineno} of the output: autocast is off where nothing needs float32")
+
+
 # erasure ---------------------------------------------------------------------------------------------
 
 
@@ -139,10 +151,14 @@ class _Eraser(ast.NodeTransformer):
     def __init__(self, names: Names) -> None:
         self.names, self.plain = names, names.plain
         autocast = names.runtime.get("autocast", "")
-        region = self.plain.region if self.plain else f"{autocast}()" if autocast else ""
-        self.region = ast.dump(ast.parse(region, mode="eval").body) if region else ""
+        off = f'{self.plain.torch}.autocast("cuda", enabled=False)' if self.plain else f"{autocast}(enabled=False)"
+        region = self.plain.region if self.plain else f"{autocast}()"
+        known = self.plain is not None or autocast != ""
+        self.regions = [ast.dump(ast.parse(text, mode="eval").body) for text in (region, off)] if known else []
         self.scaler = names.scaler
         self.configure = names.runtime.get("configure", "")
+        self.full_precision = names.runtime.get("full_precision", "")
+        self.decorators = {names.runtime[name] for name in ("custom_fwd", "custom_bwd") if name in names.runtime}
 
     def method(self, node: ast.AST) -> str:
         """The method of the scaler that a call is of, or an empty string."""
@@ -181,12 +197,18 @@ class _Eraser(ast.NodeTransformer):
             len(node.items) == 1
             and node.items[0].optional_vars is None
             and isinstance(context, ast.Call)
-            and ast.dump(context) == self.region
+            and ast.dump(context) in self.regions
         )
         return node.body if ours else node
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.decorator_list = [d for d in node.decorator_list if dotted(d) not in self.decorators]
+        return self.generic_visit(node)
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         call = node.value
+        if isinstance(call, ast.Call) and self.full_precision and dotted(call.func) == self.full_precision:
+            return None if len(call.args) == 1 and not call.keywords else self.generic_visit(node)
         operands = {"unscale_": 1, "update": 0, "load_state_dict": 1}.get(self.method(call))
         if isinstance(call, ast.Call) and len(call.args) == operands and not call.keywords:
             return None
@@ -221,12 +243,33 @@ class _Eraser(ast.NodeTransformer):
         return node
 
 
-def _difference(a: ast.AST, b: ast.AST) -> str:
-    """Where two trees first differ, or an empty string."""
+def _bare(node: ast.AST, names: Names) -> ast.AST | None:
+    """The expression in one of the forms that change nothing in float32: `x.float()`, `x.to(y.dtype)`, a constant within the
+    limits of a dtype; None for anything else."""
+    if not isinstance(node, ast.Call) or node.keywords:
+        return None
+    if isinstance(node.func, ast.Attribute):
+        dtype = node.args[0] if len(node.args) == 1 else None
+        to = node.func.attr == "to" and isinstance(dtype, ast.Attribute) and dtype.attr == "dtype" and dotted(dtype)
+        return node.func.value if to or (node.func.attr == "float" and not node.args) else None
+    other = {"max": "min", "min": "max"}.get(dotted(node.func))
+    limit = node.args[1] if other and len(node.args) == 2 else None
+    if isinstance(limit, ast.Attribute) and limit.attr == other and isinstance(limit.value, ast.Call):
+        return node.args[0] if names.resolve(limit.value.func) == "torch.finfo" else None
+    return None
+
+
+def _difference(a: ast.AST, b: ast.AST, names: Names) -> str:
+    """Where two trees first differ, or an empty string; the second may have forms that change nothing in float32."""
     stack: list[tuple[object, object]] = [(a, b)]
     line = 1
     while stack:
         x, y = stack.pop()
+        if isinstance(x, ast.AST) and isinstance(y, ast.Call):
+            inner = _bare(y, names)
+            if inner is not None and not _alike(x, y):
+                stack.append((x, inner))
+                continue
         if type(x) is not type(y):
             return f"line {line}"
         if isinstance(x, ast.AST):
@@ -242,6 +285,15 @@ def _difference(a: ast.AST, b: ast.AST) -> str:
         elif x != y:
             return f"line {line}"
     return ""
+
+
+def _alike(x: ast.AST, y: ast.Call) -> bool:
+    """Whether the original has the same form at the same place."""
+    if not isinstance(x, ast.Call) or len(x.args) != len(y.args):
+        return False
+    if isinstance(x.func, ast.Attribute) and isinstance(y.func, ast.Attribute):
+        return x.func.attr == y.func.attr
+    return dotted(x.func) == dotted(y.func)
 
 
 # comments --------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
-"""analyse(tree) -> Program: everything that planning needs to know of a file."""
+"""analyse(tree) -> Program: everything that planning needs to know of a file; read(tree): what the rules look at besides."""
+
+from __future__ import annotations
 
 import ast
+from typing import NamedTuple
 
 from ampify.analysis import hazards, sharding
 from ampify.analysis.existing import amp_in_use
@@ -12,12 +15,29 @@ from ampify.analysis.sites import Sites
 from ampify.program import Kind, Program, Refusal, Scope
 
 
+class Reading(NamedTuple):
+    """A file as the analysis knows it: the syntax tree, which nobody changes, names, functions and classes, and the Program."""
+
+    tree: ast.Module
+    names: Names
+    frames: Frames
+    roles: Roles
+    numbers: dict[ast.stmt, tuple[int, int]]  # of each statement the index in source order, and one past its last inner one
+    program: Program
+
+
 def analyse(tree: ast.Module) -> Program:
+    """What planning needs to know of a module's syntax tree."""
+    return read(tree).program
+
+
+def read(tree: ast.Module) -> Reading:
     """Reads a module's syntax tree, which stays as it is."""
     names = Names(tree)
     amp = amp_in_use(tree, names)
     frames = Frames(tree, names)
-    sites = Sites(names, frames, Roles(names, frames))
+    roles = Roles(names, frames)
+    sites = Sites(names, frames, roles)
     numbers = number(tree)
     scopes: list[Scope] = []
     refusals: list[Refusal] = []
@@ -38,7 +58,7 @@ def analyse(tree: ast.Module) -> Program:
             scopes.append(scope)
     if trains(scopes):
         refusals.extend(hazards.find(tree, names, sites))
-    return Program(
+    program = Program(
         tuple(scopes),
         tuple(refusals),
         tuple((*numbers[s], isinstance(s, (*FUNCTIONS, ast.ClassDef))) for s in tree.body),
@@ -52,6 +72,7 @@ def analyse(tree: ast.Module) -> Program:
         tuple(node.lineno for node in sharding.mentioned(tree, names)),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
     )
+    return Reading(tree, names, frames, roles, numbers, program)
 
 
 def _concerns(refusal: Refusal, frame: Frame, scope: Scope | None, sites: Sites) -> bool:

@@ -14,7 +14,7 @@ from ampify.analysis.sites import Sites
 from ampify.analysis.syntax import blocks_of, header, uses_of
 from ampify.analysis.vocabulary import DETACHING, MUTATORS
 from ampify.analysis.walk import walk
-from ampify.program import Barrier, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
+from ampify.program import Barrier, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
@@ -221,6 +221,8 @@ class Builder:
         elif isinstance(stmt, ast.With | ast.AsyncWith):
             contexts = [i.context_expr for i in stmt.items]
             ours = any(self.sites.names.is_autocast(c) for c in contexts)
+            if any(self.sites.names.is_disabled(c) for c in contexts):  # what stands there asks for no region
+                built = built._replace(blocks=tuple(tuple(_inert(s) for s in block) for block in built.blocks))
             built = built._replace(
                 autocast=ours,
                 no_grad=any(self._is_no_grad(c) for c in contexts),
@@ -301,6 +303,12 @@ class Builder:
         for target in targets:
             defs.update(_owners_of(target))
         return frozenset(defs), frozenset(uses)
+
+
+def _inert(stmt: Stmt) -> Stmt:
+    """The statement as one that computes nothing for autocast."""
+    blocks = tuple(tuple(_inert(s) for s in block) for block in stmt.blocks)
+    return stmt._replace(compute=Compute.NONE, blocks=blocks)
 
 
 def _targets(stmt: ast.stmt) -> Iterator[ast.expr]:

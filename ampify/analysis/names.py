@@ -93,10 +93,20 @@ class Names:
 
     def is_autocast(self, node: ast.AST) -> bool:
         """Whether an expression is the context of an autocast region: the runtime's, or torch's."""
+        return self._is_context(node, disabled=False)
+
+    def is_disabled(self, node: ast.AST) -> bool:
+        """Whether an expression is the context of statements that autocast leaves alone."""
+        return self._is_context(node, disabled=True)
+
+    def _is_context(self, node: ast.AST, disabled: bool) -> bool:
         if not isinstance(node, ast.Call):
             return False
         own = self.runtime.get("autocast", "")
-        return (own != "" and dotted(node.func) == own) or self.resolve(node.func) == "torch.autocast"
+        if not (own and dotted(node.func) == own) and self.resolve(node.func) != "torch.autocast":
+            return False
+        off = [k.value for k in node.keywords if k.arg == "enabled" and isinstance(k.value, ast.Constant) and not k.value.value]
+        return bool(off) is disabled
 
     def resolve(self, node: ast.AST) -> str:
         """The qualified dotted name of an expression, or an empty string where it is not one."""

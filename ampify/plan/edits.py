@@ -36,7 +36,36 @@ class Rewrite(NamedTuple):
     key: str = ""
 
 
-Edit = Wrap | Insert | Rewrite
+class Disable(NamedTuple):
+    """`with autocast(enabled=False):` round the simple statement `at`."""
+
+    at: int
+    code: str
+
+
+class Splice(NamedTuple):
+    """Text before and after a stretch of statement `at`; `{torch}` and the like are local names, as in Insert.
+
+    `start` and `end` are (line, column) as in a syntax tree: lines from 1, columns in bytes of UTF-8.
+    """
+
+    at: int
+    start: tuple[int, int]
+    end: tuple[int, int]
+    before: str
+    after: str
+    code: str
+
+
+Edit = Wrap | Insert | Rewrite | Disable | Splice
+
+
+class Hazards(NamedTuple):
+    """What the rules want done about numeric hazards: edits, reasons against converting the file, and notes."""
+
+    edits: list[Edit]
+    refusals: list[Refusal]
+    notes: list[Refusal]
 
 
 class Import(NamedTuple):
@@ -49,10 +78,12 @@ class Import(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The edits of a file, or the refusals that stand against them; never both."""
+    """The edits of a file, or the refusals that stand against them; never both. `imports` is None if it needs none."""
 
     edits: tuple[Edit, ...] = ()
     imports: Import | None = None
     names: Mapping[str, str] = MappingProxyType({})  # local names of the runtime's: {"autocast": ..., "scaler": ...}
     region: str = "{autocast}()"  # the context of a region
+    disabled: str = "{autocast}(enabled=False)"  # and of what is kept out of one
     refusals: tuple[Refusal, ...] = ()
+    notes: tuple[Refusal, ...] = ()  # what the author should know, with the code of a rule

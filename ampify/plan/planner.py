@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ampify.plan.checkpoints import plan_checkpoints
-from ampify.plan.edits import Edit, Import, Insert, Plan, Rewrite, Wrap
+from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Plan, Rewrite, Splice, Wrap
 from ampify.plan.places import Places
 from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
-from ampify.program import Kind, Program, Refusal, Scope
+from ampify.program import Compute, Kind, Program, Refusal, Scope
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
 PLAIN_FORMS = frozenset({"scale", "scale_tensors", "step"})  # of Rewrite, what torch.amp's scaler has too
 PLAIN_TEXTS = ("{scaler}.unscale_(", "{scaler}.update(")  # of Insert
-NAMES = {
+NAMES = {  # what an edit's text may name, with the local names that it may get
     "torch": ("torch", "amp_torch"),
     "enabled": ("use_amp", "amp_enabled"),
     "scaler": ("scaler", "grad_scaler", "amp_scaler"),
     "autocast": ("autocast", "amp_autocast"),
     "configure": ("configure", "amp_configure"),
+    "custom_fwd": ("custom_fwd", "amp_custom_fwd"),
+    "custom_bwd": ("custom_bwd", "amp_custom_bwd"),
+    "full_precision": ("full_precision", "amp_full_precision"),
 }
 
 
-def make_plan(program: Program, dtype: str | None = None, runtime: str = "import") -> Plan:
+Rules = Callable[[list[Edit]], Hazards]
+
+
+def make_plan(program: Program, dtype: str | None = None, runtime: str = "import", rules: Rules | None = None) -> Plan:
     """The plan of one file. No edits and no refusals: there is nothing to convert.
 
-    `dtype` and `runtime` as in ampify.convert.Options.
+    `dtype` and `runtime` as in ampify.convert.Options; `rules` finds the numeric hazards, given the edits.
     """
     backwards = [(s, e) for scope in program.scopes for s in scope.statements() for e in s.events if e.kind is Kind.BACKWARD]
     if not backwards:
@@ -51,13 +57,44 @@ def make_plan(program: Program, dtype: str | None = None, runtime: str = "import
             edits.extend(plan_schedules(scope))
             edits.extend(plan_checkpoints(scope, Places(scope), key))
         edits.extend(uncovered(scope, plan_evaluation(scope)))
-    edits.sort(key=lambda e: e.first if isinstance(e, Wrap) else e.at)
+    notes: tuple[Refusal, ...] = ()
+    if rules is not None:
+        found = rules(edits)
+        if found.refusals:
+            return Plan(refusals=_telling(found.refusals))
+        edits, notes = [*_needed(edits, found.edits, program), *found.edits], tuple(found.notes)
+    edits.sort(key=_anchor)
     if plain:
-        return _with_torch(program, edits, dtype)
-    after = _import_place(program, edits)
+        return _with_torch(program, edits, dtype)._replace(notes=notes)
+    return _with_runtime(program, edits, dtype, runtime)._replace(notes=notes)
+
+
+def make_module_plan(program: Program, edits: list[Edit], runtime: str) -> Plan:
+    """The plan of a module whose code runs under a script's autocast: the rules' edits, and what they import."""
+    return _with_runtime(program, sorted(edits, key=_anchor), None, runtime) if edits else Plan()
+
+
+def _with_runtime(program: Program, edits: list[Edit], dtype: str | None, runtime: str) -> Plan:
     names, missing = _names(program, edits, dtype)
     setup = (f'{{configure}}(mode="{dtype}")',) if dtype else ()
-    return Plan(tuple(edits), Import(missing, after, setup, runtime == "vendor" and program.relative), names)
+    imports = Import(missing, _import_place(program, edits), setup, runtime == "vendor" and program.relative)
+    return Plan(tuple(edits), imports if missing or setup else None, names)
+
+
+def _needed(edits: list[Edit], more: list[Edit], program: Program) -> list[Edit]:
+    """The edits without regions in which no statement is left that autocast does anything for."""
+    disabled = {e.at for e in more if isinstance(e, Disable)}
+    at = {stmt.number: stmt for scope in program.scopes for stmt in scope.statements()}
+    return [
+        e
+        for e in edits
+        if not isinstance(e, Wrap)
+        or any(at[i].compute is not Compute.NONE and i not in disabled for i in range(e.first, at[e.last].end) if i in at)
+    ]
+
+
+def _anchor(edit: Edit) -> int:
+    return edit.first if isinstance(edit, Wrap) else edit.at
 
 
 def _with_torch(program: Program, edits: list[Edit], dtype: str | None) -> Plan:
@@ -79,7 +116,7 @@ def _with_torch(program: Program, edits: list[Edit], dtype: str | None) -> Plan:
     setup.append('{scaler} = {torch}.amp.GradScaler("cuda", enabled=%s)' % ("False" if dtype == "bf16" else "{enabled}"))
     half = "bfloat16" if dtype == "bf16" else "float16"
     region = f'{{torch}}.autocast("cuda", dtype={{torch}}.{half}, enabled={{enabled}})'
-    return Plan(tuple(edits), Import((), after, tuple(setup)), names, region)
+    return Plan(tuple(edits), Import((), after, tuple(setup)), names, region, '{torch}.autocast("cuda", enabled=False)')
 
 
 def _beyond_torch(program: Program, edits: list[Edit], after: int) -> Iterator[tuple[int, str]]:
@@ -88,8 +125,12 @@ def _beyond_torch(program: Program, edits: list[Edit], after: int) -> Iterator[t
     for edit in edits:
         if isinstance(edit, Rewrite) and edit.form not in PLAIN_FORMS:
             yield at[edit.at].line, f"`scaler.{edit.form}(...)`"
+        elif isinstance(edit, Splice):
+            text = (edit.before + edit.after).strip()
+            if any(f"{{{name}}}" in text for name in ("custom_fwd", "custom_bwd", "full_precision")):
+                yield edit.start[0], f"`{text.format(**{n: n for n in NAMES})}`"
         elif isinstance(edit, Insert) and not edit.text.startswith(PLAIN_TEXTS):
-            yield at[edit.at].line, f"`{edit.text.format(scaler='scaler')}`"
+            yield at[edit.at].line if edit.at in at else 1, f"`{edit.text.format(**{n: n for n in NAMES})}`"
     for scope in program.scopes:
         wrappers = {o.key for o in scope.optimizers if o.wrapper}
         for stmt in scope.statements():
@@ -136,10 +177,17 @@ def _telling(refusals: list[Refusal]) -> tuple[Refusal, ...]:
 
 def _names(program: Program, edits: list[Edit], dtype: str | None) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
     """The local names of what the edits use of the runtime, and those of them that are not imported yet."""
-    wanted = ["autocast"] if any(isinstance(e, Wrap) for e in edits) else []
+    texts = [
+        t for e in edits for t in ((e.text,) if isinstance(e, Insert) else (e.before, e.after) if isinstance(e, Splice) else ())
+    ]
+    wanted = ["autocast"] if any(isinstance(e, Wrap | Disable) for e in edits) else []
     wanted += ["configure"] if dtype else []
-    wanted += ["scaler"]
-    names, missing = {}, []
+    wanted += [name for name in ("custom_bwd", "custom_fwd", "full_precision") if any(f"{{{name}}}" in t for t in texts)]
+    wanted += ["scaler"] if any(isinstance(e, Rewrite) for e in edits) or any("{scaler}" in t for t in texts) else []
+    names: dict[str, str] = {}
+    missing: list[tuple[str, str]] = []
+    if any("{torch}" in t for t in texts):
+        names["torch"] = program.torch[0][1]
     for name in wanted:
         if name in program.runtime:
             names[name] = program.runtime[name]
@@ -160,7 +208,7 @@ def _import_place(program: Program, edits: list[Edit], behind_all: bool = False)
 
     Only imports that run before the first edited statement count. With `behind_all` torch's do not come first.
     """
-    first = min(e.first if isinstance(e, Wrap) else e.at for e in edits)
+    first = min(map(_anchor, edits))
     running = [index for index, end, is_def in program.top_level if index <= first < end and not is_def]
     limit = running[0] if running else first
     torch = [index for index, of_torch in program.imports if of_torch and index < limit and not behind_all]

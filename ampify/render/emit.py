@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import libcst as cst
 
-from ampify.plan.edits import Insert, Plan, Rewrite, Wrap
+from ampify.plan.edits import Disable, Import, Insert, Plan, Rewrite, Splice, Wrap
 from ampify.render import nodes
+from ampify.render.splice import splice
 
 
 class UnreadableError(Exception):
@@ -29,19 +30,22 @@ Row = cst.SimpleStatementLine | cst.BaseCompoundStatement
 
 def emit(source: bytes, plan: Plan) -> bytes:
     """The source with the plan's edits. Raises UnreadableError, and RenderError for a bug."""
+    source = splice(source, [e for e in plan.edits if isinstance(e, Splice)], plan.names)
+    if plan.imports is None and all(isinstance(e, Splice) for e in plan.edits):
+        return source
     try:
         module = cst.parse_module(source)
     except cst.ParserSyntaxError as error:
         raise UnreadableError(error.raw_line, error.raw_column + 1) from None
     emitter = _Emitter(plan, module.default_indent)
     body = emitter.body(module.body, 0, "")
-    assert plan.imports is not None
-    at = _rows_through(module.body, plan.imports.after)
+    imports = plan.imports or Import((), -1)
+    at = _rows_through(module.body, imports.after)
     new: list[Row] = []
-    if plan.imports.names:
-        new.append(nodes.runtime_import(plan.imports.names, plan.imports.relative))
+    if imports.names:
+        new.append(nodes.runtime_import(imports.names, imports.relative))
     above: list[cst.EmptyLine] = []
-    for text in plan.imports.setup:
+    for text in imports.setup:
         if text:
             new.append(nodes.line(nodes.statement(text.format(**plan.names))).with_changes(leading_lines=above))
         above = [] if text else [cst.EmptyLine(indent=False)]
@@ -93,7 +97,8 @@ def _body(node: cst.CSTNode) -> cst.CSTNode:
 
 class _Emitter:
     def __init__(self, plan: Plan, step: str) -> None:
-        self.names, self.context, self.step = plan.names, plan.region, step
+        self.names, self.context, self.disabled_context, self.step = plan.names, plan.region, plan.disabled, step
+        self.disabled = {e.at for e in plan.edits if isinstance(e, Disable)}
         self.wraps = {e.first: e for e in plan.edits if isinstance(e, Wrap)}
         self.rewrites: dict[int, list[Rewrite]] = {}
         self.before: dict[int, list[Insert]] = {}
@@ -103,7 +108,7 @@ class _Emitter:
                 self.rewrites.setdefault(edit.at, []).append(edit)
             elif isinstance(edit, Insert):
                 (self.after if edit.after else self.before).setdefault(edit.at, []).append(edit)
-        self.anchors = sorted({*self.wraps, *self.rewrites, *self.before, *self.after})
+        self.anchors = sorted({*self.wraps, *self.rewrites, *self.before, *self.after, *self.disabled})
 
     def touches(self, first: int, end: int) -> bool:
         """Whether any edit is anchored to a statement from `first` up to `end`."""
@@ -139,7 +144,7 @@ class _Emitter:
                 else:
                     (out if wrap is None else wrapped).extend([*before, piece])
                 if wrap is not None and at <= wrap.last <= last:
-                    out.append(self.region(wrapped, indent))
+                    out.append(self.region(wrapped, indent, self.context))
                     wrap = None
                 (out if wrap is None else wrapped).extend(after)
             index = end
@@ -153,11 +158,11 @@ class _Emitter:
     def small(self, edit: Insert) -> cst.BaseSmallStatement:
         return nodes.statement(edit.text.format(**self.names))
 
-    def region(self, rows: list[Row], indent: str) -> cst.With:
+    def region(self, rows: list[Row], indent: str, context: str) -> cst.With:
         """A region round rows; what stood above the first of them stands above the region."""
         leading = rows[0].leading_lines
         body = [nodes.deeper(row, indent, self.step) for row in (rows[0].with_changes(leading_lines=[]), *rows[1:])]
-        return nodes.region(self.context.format(**self.names), body, leading)
+        return nodes.region(context.format(**self.names), body, leading)
 
     # rows --------------------------------------------------------------------------------------------
 
@@ -165,26 +170,28 @@ class _Emitter:
         """A row with the edits inside it made, as (first statement, number of statements, row); split where a region begins or
         ends in the middle of a line."""
         if isinstance(row, cst.SimpleStatementLine):
-            return self.line(row, index)
+            return self.line(row, index, indent)
         return [(index, count(row), self.compound(row, index, indent))]
 
-    def line(self, row: cst.SimpleStatementLine, index: int) -> list[tuple[int, int, Row]]:
+    def line(self, row: cst.SimpleStatementLine, index: int, indent: str) -> list[tuple[int, int, Row]]:
         smalls = [self.rewritten(small, index + i) for i, small in enumerate(row.body)]
         cuts = [0]
         for i in range(1, len(smalls)):
             starts = index + i in self.wraps
             ends = any(w.last == index + i - 1 for w in self.wraps.values())
-            if starts or ends:
+            if starts or ends or self.disabled & {index + i - 1, index + i}:
                 cuts.append(i)
         cuts.append(len(smalls))
         pieces: list[tuple[int, int, Row]] = []
         for a, b in pairwise(cuts):
             part = self.joined(smalls[a:b], index + a)
-            piece = row.with_changes(
+            piece: Row = row.with_changes(
                 body=part,
                 leading_lines=row.leading_lines if a == 0 else [],
                 trailing_whitespace=row.trailing_whitespace if b == len(smalls) else cst.TrailingWhitespace(),
             )
+            if index + a in self.disabled:
+                piece = self.region([piece], indent, self.disabled_context)
             pieces.append((index + a, b - a, piece))
         return pieces
 
@@ -247,7 +254,7 @@ class _Emitter:
             return block.with_changes(body=self.body(block.body, first, deeper))
         suite = cst.ensure_type(block, cst.SimpleStatementSuite)
         indices = range(first, first + len(suite.body))
-        if not any(i in self.wraps for i in indices):
+        if not any(i in self.wraps or i in self.disabled for i in indices):
             smalls: list[cst.BaseSmallStatement] = []
             for i, small in zip(indices, suite.body, strict=True):
                 smalls.extend(self.small(e) for e in self.before.get(i, ()))

@@ -1,0 +1,351 @@
+"""Precision: which values of a function may be in half precision when it runs under autocast.
+
+Read forwards through the statements, without torch: operators by their names, layers by what built them. CPU and CUDA keep
+different lists of operators, so what either may leave in half precision counts as possible.
+Source: "Autocast Op Reference" of torch.amp.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from enum import IntEnum
+
+from ampify.analysis.frames import FUNCTIONS, Frame
+from ampify.analysis.names import dotted
+from ampify.analysis.roles import Role, Roles
+from ampify.analysis.syntax import blocks_of, header
+from ampify.analysis.vocabulary import MATMULS
+
+
+class Precision(IntEnum):
+    """What a value is under autocast. MAYBE: half on one device or for some callers."""
+
+    NONE = 0  # no floating-point tensor
+    FULL = 1  # a float32 tensor
+    MAYBE = 2
+    HALF = 3
+
+
+NONE, FULL, MAYBE, HALF = Precision
+
+DTYPES = {
+    **dict.fromkeys(("torch.float", "torch.float32", "torch.double", "torch.float64"), FULL),
+    **dict.fromkeys(("torch.half", "torch.float16", "torch.bfloat16"), HALF),
+    **dict.fromkeys((f"torch.{n}" for n in "bool int int8 int16 int32 int64 long short uint8".split()), NONE),
+}
+FACTORIES = frozenset(
+    "zeros ones rand randn full tensor as_tensor empty eye linspace normal from_numpy FloatTensor Tensor".split()
+)
+LIKE = frozenset("zeros_like ones_like rand_like randn_like full_like empty_like".split())
+NEW = frozenset("new_zeros new_ones new_full new_tensor new_empty new".split())
+NOT_FLOATING = frozenset(
+    (
+        "long int short bool byte item size dim ndim numel nelement tolist numpy argmax argmin argsort nonzero eq ne gt lt ge le "
+        "isnan isinf isfinite logical_and logical_or logical_not data_ptr element_size is_floating_point arange randint "
+        "randperm multinomial bincount allclose equal is_tensor len isinstance range str print format any all searchsorted "
+        "one_hot finfo device no_grad manual_seed get_device stride backward requires_grad_ hasattr getattr id type"
+    ).split()
+)
+WIDE = frozenset(  # float32 on CUDA, as it comes on the CPU (or the other way round)
+    (
+        "softmax log_softmax softmin exp log log10 log2 log1p expm1 pow sum prod norm cumsum cumprod mean var std logsumexp "
+        "softplus layer_norm group_norm rms_norm cosine_similarity cdist pdist dist renorm rsqrt reciprocal tan acos asin cosh "
+        "sinh erfinv mse_loss l1_loss smooth_l1_loss nll_loss cross_entropy kl_div binary_cross_entropy_with_logits "
+        "gumbel_softmax interpolate upsample cat stack index_put scatter_add where maximum minimum lerp normalize"
+    ).split()
+)
+MULTIPLYING = frozenset(
+    (
+        "Linear Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d LazyLinear LazyConv2d GRU LSTM RNN GRUCell "
+        "LSTMCell RNNCell MultiheadAttention"
+    ).split()
+)
+KEEPING = frozenset(
+    (
+        "ReLU ReLU6 LeakyReLU ELU SELU CELU GELU SiLU Mish Tanh Sigmoid Hardtanh Hardswish Dropout Dropout1d Dropout2d Dropout3d "
+        "Flatten Unflatten Identity MaxPool1d MaxPool2d MaxPool3d AvgPool1d AvgPool2d AvgPool3d AdaptiveAvgPool1d "
+        "AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool2d ZeroPad2d ReflectionPad2d PixelShuffle BatchNorm1d BatchNorm2d "
+        "BatchNorm3d InstanceNorm1d InstanceNorm2d ChannelShuffle"
+    ).split()
+)
+SAME = frozenset({"T", "mT", "H", "data", "real", "grad", "values"})  # attributes with the tensor's own dtype
+
+
+class Precisions:
+    """The precisions of all expressions of one function; `under` tells which of its statements run under autocast."""
+
+    def __init__(self, frame: Frame, roles: Roles, under: Callable[[ast.stmt], bool], called: bool) -> None:
+        self.frame, self.roles, self.under = frame, roles, under
+        self.values: dict[ast.AST, Precision] = {}
+        self.named: dict[str, Precision] = {}
+        self.inside = called
+        self.parents: dict[ast.AST, ast.AST] = {}
+        node = frame.node
+        if not isinstance(node, ast.Module) and called:  # callers may pass what their own regions computed
+            arguments = node.args
+            skipped = {frame.self_name} if frame.owner is not None else set()
+            given = [a for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs) if a.arg not in skipped]
+            self.named = {a.arg: NONE if _annotated(a) else MAYBE for a in given}
+            self.named |= {a.arg: MAYBE for a in (arguments.vararg, arguments.kwarg) if a is not None}
+        self._block(node.body)
+
+    def of(self, node: ast.AST) -> Precision:
+        """What an expression of the function is; NONE for one that was not met."""
+        return self.values.get(node, NONE)
+
+    # statements --------------------------------------------------------------------------------------
+
+    def _block(self, body: list[ast.stmt]) -> None:
+        for stmt in body:
+            self._statement(stmt)
+
+    def _statement(self, stmt: ast.stmt) -> None:
+        if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
+            return
+        before, self.inside = self.inside, self.inside or self.under(stmt)
+        for part in header(stmt):
+            self.parents[part] = stmt
+        if isinstance(stmt, ast.Assign):
+            value = self._of(stmt.value)
+            for target in stmt.targets:
+                self._bind(target, value, stmt.value)
+        elif isinstance(stmt, ast.AnnAssign) and stmt.value is not None:
+            self._bind(stmt.target, self._of(stmt.value), stmt.value)
+        elif isinstance(stmt, ast.AugAssign):
+            old, new = self._of(stmt.target), self._of(stmt.value)
+            if old is NONE and new is not NONE:  # `loss = 0`, `loss += criterion(...)`; else the tensor keeps its own dtype
+                self._bind(stmt.target, new, stmt.value)
+        elif isinstance(stmt, ast.For | ast.AsyncFor | ast.While):
+            for _ in range(2):  # twice, for values that a loop carries round
+                if isinstance(stmt, ast.While):
+                    self._of(stmt.test)
+                else:
+                    self._bind(stmt.target, self._element(stmt.iter), None)
+                self._block(stmt.body)
+            self._block(stmt.orelse)
+        elif isinstance(stmt, ast.If):
+            self._of(stmt.test)
+            untouched = dict(self.named)
+            self._block(stmt.body)
+            taken, self.named = self.named, untouched
+            self._block(stmt.orelse)
+            self.named = {name: join(taken.get(name, NONE), self.named.get(name, NONE)) for name in taken | self.named}
+        else:
+            for part in header(stmt):
+                if isinstance(part, ast.expr):
+                    self._of(part)
+            for block in blocks_of(stmt):
+                self._block(block)
+        self.inside = before
+
+    def _element(self, node: ast.expr) -> Precision:
+        """What iterating over an expression gives; data comes in as float32."""
+        value = self._of(node)
+        return value if value is not NONE or self.inside else FULL
+
+    def _bind(self, target: ast.expr, value: Precision, source: ast.expr | None) -> None:
+        if isinstance(target, ast.Tuple | ast.List):
+            parts = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(target.elts) else None
+            for i, element in enumerate(target.elts):
+                self._bind(element, self._of(parts[i]) if parts else value, parts[i] if parts else None)
+        elif isinstance(target, ast.Starred):
+            self._bind(target.value, value, None)
+        elif isinstance(target, ast.Subscript):
+            self._of(target)  # an element written; the whole keeps its dtype
+        elif dotted(target):
+            self.named[dotted(target)] = value
+        self.values[target] = value
+        self._note(target)
+
+    # expressions -------------------------------------------------------------------------------------
+
+    def _note(self, node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            self.parents[child] = node
+
+    def _of(self, node: ast.expr) -> Precision:
+        self._note(node)
+        value = self._evaluate(node)
+        self.values[node] = value
+        return value
+
+    def _evaluate(self, node: ast.expr) -> Precision:
+        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+            return self._place(node)
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        if isinstance(node, ast.BinOp):
+            left, right = self._of(node.left), self._of(node.right)
+            if isinstance(node.op, ast.MatMult):
+                return self._product(left, right)
+            return self._wide(combine(left, right)) if isinstance(node.op, ast.Pow) else combine(left, right)
+        if isinstance(node, ast.Compare):
+            for part in (node.left, *node.comparators):
+                self._of(part)
+            return NONE
+        if isinstance(node, ast.IfExp):
+            self._of(node.test)
+            return join(self._of(node.body), self._of(node.orelse))
+        if isinstance(node, ast.NamedExpr):
+            value = self._of(node.value)
+            self._bind(node.target, value, node.value)
+            return value
+        if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+            for comprehension in node.generators:
+                self._note(comprehension)
+                self._bind(comprehension.target, self._element(comprehension.iter), None)
+                for test in comprehension.ifs:
+                    self._of(test)
+            return self._of(node.elt)
+        if isinstance(node, ast.Lambda):
+            return NONE
+        result = NONE
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                result = join(result, self._of(child))
+        return result
+
+    def _place(self, node: ast.Name | ast.Attribute | ast.Subscript) -> Precision:
+        text = dotted(node)
+        if isinstance(node, ast.Subscript):
+            value = self._of(node.value)
+            self._of(node.slice)
+            return self.named.get(text, value)
+        if text in self.named:
+            return self.named[text]
+        if isinstance(node, ast.Attribute):
+            base = self._of(node.value)
+            if base is not NONE:
+                return base if node.attr in SAME else NONE
+        elif isinstance(self.frame.node, ast.Module) or node.id not in self.frame.bindings:
+            return NONE  # of another scope
+        return self._held(text)
+
+    def _held(self, text: str) -> Precision:
+        """What an attribute of the instance holds: parameters and what factories make are float32."""
+        if not text:
+            return NONE
+        for value, _ in self.roles.sources(text, self.frame):
+            if isinstance(value, ast.Call):
+                name = self.roles.names.resolve(value.func)
+                last = name.rpartition(".")[2]
+                if name.startswith("torch.") and last in FACTORIES | {"Parameter", "Buffer"}:
+                    return FULL
+        return NONE
+
+    def _product(self, *operands: Precision) -> Precision:
+        if self.inside:
+            return HALF
+        return combine(*operands)
+
+    def _wide(self, value: Precision) -> Precision:
+        return MAYBE if value is HALF else value
+
+    # calls -------------------------------------------------------------------------------------------
+
+    def _call(self, node: ast.Call) -> Precision:
+        given = [*node.args, *(k.value for k in node.keywords)]
+        self._note(node.func)
+        for keyword in node.keywords:
+            self._note(keyword)
+        operands = [self._of(a) for a in given]
+        name = self.roles.names.resolve(node.func)
+        last = name.rpartition(".")[2]
+        if isinstance(node.func, ast.Attribute) and not name.startswith("torch."):
+            receiver = self._of(node.func.value)
+            if receiver is not NONE:
+                return self._method(node, node.func.attr, receiver, operands)
+            return self._foreign(node, operands)
+        if name.startswith("torch."):
+            return self._function(node, name, last, operands)
+        if last in NOT_FLOATING:
+            return NONE
+        return self._foreign(node, operands)
+
+    def _method(self, node: ast.Call, name: str, receiver: Precision, operands: list[Precision]) -> Precision:
+        asked = self._dtype(node)
+        if name in ("float", "double"):
+            return FULL
+        if name in ("half", "bfloat16"):
+            return HALF
+        if name in NOT_FLOATING:
+            return NONE
+        if name in ("to", "type"):
+            if asked is not None:
+                return asked
+            return receiver if name == "to" else MAYBE
+        if name == "type_as":
+            return operands[0] if operands else receiver
+        if name in NEW:
+            return receiver if asked is None else asked
+        if name.removesuffix("_") in MATMULS and not name.endswith("_"):
+            return self._product(receiver, *operands)
+        if name.endswith("_") and not name.endswith("__"):
+            return receiver  # in place: it keeps its dtype
+        result = combine(receiver, *operands) if name in ("add", "sub", "mul", "div", "where", "maximum", "minimum") else receiver
+        return self._wide(result) if name in WIDE and asked is None else asked or result
+
+    def _function(self, node: ast.Call, name: str, last: str, operands: list[Precision]) -> Precision:
+        asked = self._dtype(node)
+        if asked is not None:
+            return asked
+        if last in FACTORIES:
+            return FULL
+        if last in NOT_FLOATING or last[:1].isupper():
+            return NONE
+        if last in LIKE:
+            return operands[0] if operands else NONE
+        if last in MATMULS:
+            return self._product(*operands)
+        if name.startswith("torch.utils.checkpoint."):
+            return MAYBE
+        result = combine(*operands)
+        return self._wide(result) if last in WIDE else result
+
+    def _foreign(self, node: ast.Call, operands: list[Precision]) -> Precision:
+        """A call of a layer, of a function of the file, or of something unknown."""
+        text = dotted(node.func)
+        layers = {self.roles.names.resolve(v.func) for v, _ in self.roles.sources(text, self.frame) if isinstance(v, ast.Call)}
+        kinds = {layer.rpartition(".")[2] for layer in layers if layer.startswith("torch.nn.")}
+        if kinds and len(kinds) == len(layers):
+            if kinds <= MULTIPLYING:
+                return self._product(*operands)
+            if kinds <= KEEPING:
+                return operands[0] if operands else NONE
+            if kinds == {"Embedding"}:
+                return FULL
+        computes = any(o is not NONE for o in operands) or self.roles.of(node.func, self.frame) in (Role.MODEL, Role.LOSS)
+        if not computes or text.rpartition(".")[2][:1].isupper():
+            return NONE
+        return MAYBE if self.inside or any(o > FULL for o in operands) else FULL
+
+    def _dtype(self, node: ast.Call) -> Precision | None:
+        """What `dtype=`, or a dtype among the arguments, asks for: by its name, or as that of another tensor."""
+        for argument in (*node.args, *(k.value for k in node.keywords)):
+            found = DTYPES.get(self.roles.names.resolve(argument))
+            if found is not None:
+                return found
+            if isinstance(argument, ast.Attribute) and argument.attr == "dtype":
+                return self.of(argument.value)
+        return None
+
+
+def join(a: Precision, b: Precision) -> Precision:
+    """One or the other."""
+    if a is b or b is NONE:
+        return a
+    return b if a is NONE else MAYBE
+
+
+def combine(*operands: Precision) -> Precision:
+    """What an operator makes of its operands: tensors are promoted, unless the wider has no dimensions."""
+    result = NONE
+    for operand in operands:
+        result = join(result, operand)
+    return result
+
+
+def _annotated(argument: ast.arg) -> bool:
+    """Whether a parameter is said to be something else than a tensor."""
+    return argument.annotation is not None and dotted(argument.annotation) in ("int", "float", "bool", "str")

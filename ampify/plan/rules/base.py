@@ -1,0 +1,176 @@
+"""What a rule is, what it may ask about the code it looks at, and what it answers."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from ampify.analysis.analyse import Reading
+from ampify.analysis.frames import ClassInfo, Frame
+from ampify.analysis.names import dotted
+from ampify.analysis.precision import Precision, Precisions
+from ampify.analysis.syntax import header, own_statements
+from ampify.plan.edits import Disable, Edit, Insert, Splice
+from ampify.program import Kind
+
+Applicability = Literal["safe", "unsafe", "display"]
+
+
+class Finding(NamedTuple):
+    """A hazard at a place: the edits that mend it together, or none, with the reason why it stays (`detail`).
+
+    `refuse` is the AMP9xx code under which it stands against converting the file.
+    """
+
+    node: ast.AST
+    edits: tuple[Edit, ...] = ()
+    detail: str = ""
+    refuse: str = ""
+
+
+class Rule(NamedTuple):
+    """One numeric hazard; its module's docstring is the manual page.
+
+    `safe` rules are no-ops while autocast is off, and applied by default; `unsafe` ones change values; `display` ones only
+    report. `hazard` says what goes wrong, `message` what an edit does, `advice` what the author can do where there is none.
+    `find` gets every node of
+    the types in `nodes`, and every call of a function or method named in `calls`, that may run under autocast; `survey` looks
+    at the file as a whole.
+    """
+
+    code: str
+    name: str
+    applicability: Applicability
+    hazard: str
+    message: str = ""
+    advice: str = ""
+    nodes: tuple[type[ast.AST], ...] = ()
+    calls: frozenset[str] = frozenset()
+    find: Callable[[ast.AST, Site], Iterator[Finding]] | None = None
+    survey: Callable[[File], Iterator[Finding]] | None = None
+
+
+class File:
+    """A file whose code, or part of it, runs under autocast."""
+
+    def __init__(self, reading: Reading, under: Callable[[ast.stmt], bool]) -> None:
+        self.reading, self.under = reading, under
+        self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
+        self.called = self._called()  # the functions that run under autocast as a whole
+        self._precisions: dict[Frame, Precisions] = {}
+        self.torch = reading.program.torch[0][1] if reading.program.torch else ""
+
+    def precisions(self, frame: Frame) -> Precisions:
+        if frame not in self._precisions:
+            self._precisions[frame] = Precisions(frame, self.roles, self.under, frame in self.called)
+        return self._precisions[frame]
+
+    def modules(self) -> list[ClassInfo]:
+        """The nn.Module classes of the file."""
+        return [info for info in self.frames.classes.values() if self.roles.is_module(info)]
+
+    def resolve(self, node: ast.AST) -> str:
+        """The qualified name of an expression, or an empty string."""
+        return self.names.resolve(node)
+
+    def number(self, stmt: ast.stmt) -> int:
+        return self.reading.numbers[stmt][0]
+
+    def _called(self) -> set[Frame]:
+        """The methods of modules and autograd functions, what regions call, and what these call."""
+        found: set[Frame] = set()
+        queue: list[Frame] = []
+        for info in self.frames.classes.values():
+            if self.roles.is_module(info) or self.roles.is_function(info):
+                queue.extend(m for name, m in info.methods.items() if name not in ("__init__", "backward"))
+        for frame in self.frames.all:
+            inside = {node for stmt in statements(frame) if self.under(stmt) for part in parts(stmt) for node in ast.walk(part)}
+            queue.extend(t for call in frame.calls if call in inside for t in self.roles.targets(call, frame))
+        while queue:
+            frame = queue.pop()
+            if frame not in found and not isinstance(frame.node, ast.Module):
+                found.add(frame)
+                queue.extend(t for call in frame.calls for t in self.roles.targets(call, frame))
+        trains = {
+            scope.number
+            for scope in self.reading.program.scopes
+            if any(e.kind is Kind.BACKWARD for s in scope.statements() for e in s.events)
+        }
+        return {f for f in found if isinstance(f.node, ast.stmt) and self.number(f.node) not in trains}
+
+
+class Site:
+    """A statement of a file that may run under autocast, in one of its functions."""
+
+    def __init__(self, file: File, frame: Frame, stmt: ast.stmt, code: str) -> None:
+        self.file, self.frame, self.stmt, self.code = file, frame, stmt, code
+        self.precisions = file.precisions(frame)
+
+    @property
+    def number(self) -> int:
+        return self.file.number(self.stmt)
+
+    def resolve(self, node: ast.AST) -> str:
+        """The qualified name of an expression, or an empty string."""
+        return self.file.resolve(node)
+
+    def of(self, node: ast.AST) -> Precision:
+        """The precision of an expression of the statement."""
+        return self.precisions.of(node)
+
+    def half(self, node: ast.AST) -> bool:
+        """Whether an expression may be a tensor in half precision."""
+        return self.of(node) > Precision.FULL
+
+    def parent(self, node: ast.AST) -> ast.AST | None:
+        return self.precisions.parents.get(node)
+
+    # edits -------------------------------------------------------------------------------------------
+
+    def wrap(self, node: ast.expr, before: str, after: str) -> Splice:
+        """Text round an expression."""
+        end = (node.end_lineno or node.lineno, node.end_col_offset or 0)
+        return Splice(self.number, (node.lineno, node.col_offset), end, before, after, self.code)
+
+    def suffix(self, node: ast.expr, text: str) -> Splice:
+        """`.float()` or the like behind an expression, in parentheses if it needs them and has none."""
+        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript | ast.Call):
+            return self.wrap(node, "", text)
+        outer, end = self.parent(node), node.end_col_offset or 0
+        if isinstance(outer, ast.Attribute) and outer.end_lineno == node.end_lineno:
+            if outer.end_col_offset == end + len(").") + len(outer.attr):
+                place = (node.end_lineno or 0, end + 1)
+                return Splice(self.number, place, place, "", text, self.code)
+        return self.wrap(node, "(", f"){text}")
+
+    def float(self, node: ast.expr) -> Splice:
+        """`node.float()`."""
+        return self.suffix(node, ".float()")
+
+    def like(self, node: ast.expr, other: ast.expr) -> Splice:
+        """`node.to(other.dtype)`; `other` must be a name or an attribute."""
+        return self.suffix(node, f".to({verbatim(other)}.dtype)")
+
+    def disabled(self) -> Disable:
+        """The statement with autocast off."""
+        return Disable(self.number, self.code)
+
+    def below(self, text: str) -> Insert:
+        """A statement right below."""
+        return Insert(self.number, True, text, self.code)
+
+
+def verbatim(node: ast.expr) -> str:
+    """The text of a name or attribute, as an edit's text takes it."""
+    return dotted(node).replace("{", "{{").replace("}", "}}")
+
+
+def statements(frame: Frame) -> Iterator[ast.stmt]:
+    """The statements of a function, or of the module, without those of functions and classes inside."""
+    return own_statements(frame.node.body)
+
+
+def parts(stmt: ast.stmt) -> list[ast.AST]:
+    """The expressions of a statement itself, of a compound one those of its header."""
+    return header(stmt)

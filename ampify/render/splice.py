@@ -1,0 +1,33 @@
+"""splice(source, splices, names) -> bytes: text put round stretches of the source, whose every other byte stays."""
+
+from __future__ import annotations
+
+import io
+import tokenize
+from collections.abc import Mapping, Sequence
+
+from ampify.plan.edits import Splice
+
+BOM = b"\xef\xbb\xbf"
+
+
+def splice(source: bytes, splices: Sequence[Splice], names: Mapping[str, str]) -> bytes:
+    """The source with the texts of the splices; those of a wider stretch go outside of those of one inside it."""
+    if not splices:
+        return source
+    encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0].removesuffix("-sig")
+    mark = BOM if source.startswith(BOM) else b""
+    lines = source.removeprefix(BOM).decode(encoding).encode().splitlines(keepends=True)
+    at: dict[tuple[int, int], list[tuple[tuple[int, ...], str]]] = {}
+    for order, one in enumerate(dict.fromkeys(splices)):
+        # At one place closing texts come before opening ones; of two stretches that begin or end there, the longer is outside.
+        length = (one.end[0] - one.start[0], one.end[1] - one.start[1])
+        if one.before:
+            at.setdefault(one.start, []).append(((1, -length[0], -length[1], order), one.before))
+        if one.after:
+            at.setdefault(one.end, []).append(((0, *length, order), one.after))
+    for (line, column), texts in sorted(at.items(), reverse=True):
+        text = "".join(text for _, text in sorted(texts)).format(**names).encode()
+        row = lines[line - 1]
+        lines[line - 1] = row[:column] + text + row[column:]
+    return mark + b"".join(lines).decode().encode(encoding)
