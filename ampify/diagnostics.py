@@ -61,7 +61,7 @@ REFUSALS = {
         "put forward, backward and optimizer.step() into one function",
     ),
     "AMP905": (
-        "{} on probabilities is an error under CUDA's autocast",
+        "binary cross entropy of probabilities has to run in float32, as the sigmoid before it: {}",
         "return logits from the model and use BCEWithLogitsLoss",
     ),
     "AMP906": (

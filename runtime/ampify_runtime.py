@@ -181,7 +181,7 @@ def full_precision(module: _M) -> _M:
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"full_precision() takes a torch.nn.Module, not {type(module).__name__!r}")
     if not issubclass(type(module), _FullPrecision):
-        module.__class__ = _in_full_precision(type(module))
+        module.__class__ = _in_full_precision(cast(Any, type(module)))
     return module
 
 
@@ -198,8 +198,8 @@ class _FullPrecision:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # By the module's own class: this one cannot be imported.
-        _, (_, *rest), *state = super().__reduce_ex__(max(2, protocol))  # type: ignore[misc]
-        return _new_in_full_precision, (type(self).__bases__[1], *rest), *state
+        _, arguments, *state = cast(tuple[Any, ...], super().__reduce_ex__(max(2, protocol)))
+        return _new_in_full_precision, (type(self).__bases__[1], *arguments[1:]), *state
 
 
 @functools.cache

@@ -10,22 +10,24 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Wrap
-from ampify.plan.rules import mask_constants
+from ampify.plan.rules import bce_loss, mask_constants
 from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
 from ampify.program import Refusal
 
-RULES: tuple[Rule, ...] = (mask_constants.RULE,)
+RULES: tuple[Rule, ...] = (bce_loss.RULE, mask_constants.RULE)
 MESSAGES = {rule.code: rule.message for rule in RULES}
 
 
 def find(reading: Reading, edits: Collection[Edit], skip: Collection[str] = (), unsafe: bool = False) -> Hazards:
     """The hazards of a file with the regions it has and those of `edits`; the rules whose codes are in `skip` are silent."""
-    return _find(File(reading, _regions(reading, edits)), skip, unsafe)
+    return _find(File(reading, *_regions(reading, edits)), skip, unsafe)
 
 
 def disabled(reading: Reading, skip: Collection[str], unsafe: bool) -> set[int]:
     """The statements that stand with autocast off, or would have to, as if none did."""
-    return {e.at for e in _find(File(reading, _regions(reading, (), through=True)), skip, unsafe).edits if isinstance(e, Disable)}
+    return {
+        e.at for e in _find(File(reading, *_regions(reading, (), through=True)), skip, unsafe).edits if isinstance(e, Disable)
+    }
 
 
 def _find(file: File, skip: Collection[str], unsafe: bool) -> Hazards:
@@ -48,9 +50,12 @@ def described(note: Refusal) -> Diagnostic:
     return Diagnostic(note.code, "warning", note.line, note.column + 1, message, rule.advice)
 
 
-def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -> Callable[[ast.stmt], bool]:
-    """Tells whether a statement runs under autocast: in a region of `edits`, or in one that the file has, and, unless
-    `through`, not where it is off."""
+Regions = Callable[[ast.stmt], bool]
+
+
+def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -> tuple[Regions, Regions]:
+    """Tells whether a statement runs under autocast: in a region of `edits`, or in one that the file has; and whether it is
+    written to run without. With `through`, none is."""
     numbers = reading.numbers
     ends = dict(numbers.values())
     inside = {i for e in edits if isinstance(e, Wrap) for i in range(e.first, ends[e.last])}
@@ -60,7 +65,10 @@ def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -
             inside.update(range(number, end))
         elif isinstance(stmt, ast.With) and any(reading.names.is_disabled(i.context_expr) for i in stmt.items):
             (inside if through else outside).update(range(number, end))
-    return lambda stmt: numbers[stmt][0] in inside and numbers[stmt][0] not in outside
+    return (
+        lambda stmt: numbers[stmt][0] in inside and numbers[stmt][0] not in outside,
+        lambda stmt: numbers[stmt][0] in outside,
+    )
 
 
 def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
@@ -75,7 +83,7 @@ def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
             yield from ((rule, finding) for finding in rule.survey(file))
     for frame in file.frames.all:
         for stmt in statements(frame):
-            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not (frame in file.called or file.under(stmt)):
+            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not file.autocasts(stmt, frame):
                 continue
             nodes: list[ast.AST] = [stmt, *(node for part in parts(stmt) for node in ast.walk(part))]
             for node in nodes:

@@ -54,8 +54,8 @@ class Rule(NamedTuple):
 class File:
     """A file whose code, or part of it, runs under autocast."""
 
-    def __init__(self, reading: Reading, under: Callable[[ast.stmt], bool]) -> None:
-        self.reading, self.under = reading, under
+    def __init__(self, reading: Reading, under: Callable[[ast.stmt], bool], off: Callable[[ast.stmt], bool]) -> None:
+        self.reading, self.under, self.off = reading, under, off
         self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
         self.called = self._called()  # the functions that run under autocast as a whole
         self._precisions: dict[Frame, Precisions] = {}
@@ -65,6 +65,10 @@ class File:
         if frame not in self._precisions:
             self._precisions[frame] = Precisions(frame, self.roles, self.under, frame in self.called)
         return self._precisions[frame]
+
+    def autocasts(self, stmt: ast.stmt, frame: Frame) -> bool:
+        """Whether a statement of a function may run under autocast."""
+        return self.under(stmt) or (frame in self.called and not self.off(stmt))
 
     def modules(self) -> list[ClassInfo]:
         """The nn.Module classes of the file."""
