@@ -130,6 +130,10 @@ REFUSALS = {
     ),
     "AMP922": ("it is nested too deeply to be analysed", "flatten the deepest expression"),
     "AMP923": ("needs the runtime, as plain torch.amp cannot do it: {}", "use --runtime import or vendor"),
+    "AMP924": (
+        "a custom autograd.Function cannot be kept in float32: {}",
+        "call its `apply` in a statement of its own, with the tensors by position",
+    ),
 }
 
 

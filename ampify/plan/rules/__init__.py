@@ -10,11 +10,11 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Wrap
-from ampify.plan.rules import bce_loss, mask_constants
+from ampify.plan.rules import bce_loss, custom_function, mask_constants
 from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
 from ampify.program import Refusal
 
-RULES: tuple[Rule, ...] = (bce_loss.RULE, mask_constants.RULE)
+RULES: tuple[Rule, ...] = (bce_loss.RULE, mask_constants.RULE, custom_function.RULE)
 MESSAGES = {rule.code: rule.message for rule in RULES}
 
 

@@ -11,9 +11,12 @@ from ampify.analysis.frames import ClassInfo, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
+from ampify.analysis.walk import walk
 from ampify.plan.edits import Disable, Edit, Insert, Splice
 from ampify.program import Kind
 
+SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)  # statements that may stand with autocast off
+DOUBLE = frozenset({"double", "float64", "DoubleTensor", "set_default_dtype"})
 Applicability = Literal["safe", "unsafe", "display"]
 
 
@@ -73,6 +76,11 @@ class File:
     def modules(self) -> list[ClassInfo]:
         """The nn.Module classes of the file."""
         return [info for info in self.frames.classes.values() if self.roles.is_module(info)]
+
+    def works_in_double(self) -> bool:
+        """Whether the file may work in float64, where a cast to float32 would change values."""
+        nodes = (n for n in walk(self.reading.tree) if isinstance(n, ast.Attribute) and n.attr in DOUBLE)
+        return any(not self.resolve(n).startswith("numpy.") for n in nodes)
 
     def resolve(self, node: ast.AST) -> str:
         """The qualified name of an expression, or an empty string."""

@@ -42,14 +42,12 @@ from ampify.analysis.precision import WIDE, Precision
 from ampify.analysis.probabilities import Origin, Place, Probabilities
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Insert
-from ampify.plan.rules.base import File, Finding, Rule, Site, parts
+from ampify.plan.rules.base import SIMPLE, File, Finding, Rule, Site, parts
 from ampify.program import Compute
 
 CODE, REFUSED = "AMP201", "AMP905"
 LOSS, FUNCTION = "torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy"
 TENSORS = ("input", "target", "weight")
-DOUBLE = frozenset({"double", "float64", "DoubleTensor", "set_default_dtype"})
-SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)
 METADATA = frozenset("float shape size dtype device dim ndim numel item".split())
 
 
@@ -123,7 +121,7 @@ def _mentioned(text: str, where: Probabilities) -> bool:
 
 
 def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Finding]:
-    if _double(at.file):
+    if at.file.works_in_double():
         yield Finding(call, detail="the file works in float64", refuse=REFUSED)
         return
     if not isinstance(at.stmt, SIMPLE) or any(call in walk(f) for f in at.frame.lambdas):
@@ -133,37 +131,61 @@ def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Findin
     given = [_given(call, name, i) for i, name in enumerate(TENSORS)]
     edits: list[Edit] = [at.disabled(), *(at.float(a) for a in given if a is not None and at.half(a))]
     for node in (n for part in parts(at.stmt) for n in walk(part)):
-        if isinstance(node, ast.Call) and at.resolve(node.func) != FUNCTION and not _inline(node, at.file):
+        wide: list[ast.AST] = []
+        if isinstance(node, ast.Call) and at.resolve(node.func) != FUNCTION and not _is_loss(node, at, where):
             level = level_of(node, at.frame, at.file.roles)
+            last = node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)
             if level in (Compute.MATMUL, Compute.FORWARD, Compute.CALL) or at.file.roles.targets(node, at.frame):
-                detail = f"give `{ast.unparse(node)[:40]}` a statement of its own, outside of the one with the loss"
-                yield Finding(call, detail=detail, refuse=REFUSED)
+                yield _apart(call, node)
                 return
-            last = dotted(node.func).rpartition(".")[2] or getattr(node.func, "attr", "")
-            if level is Compute.LOSS or last in WIDE:
-                edits += [at.float(leaf) for leaf in _leaves(node, at)]
+            wide = [*node.args[:1]] if level is Compute.LOSS else [node] if last in WIDE else []
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult | ast.Pow):
-            edits += [at.float(leaf) for leaf in _leaves(node, at)]
+            wide = [node.left] if isinstance(node.op, ast.Pow) else [node]
+        for leaf in (leaf for one in wide for leaf in _leaves(one, at)):
+            if not _floating(leaf, at):
+                yield _apart(call, node)
+                return
+            edits.append(at.float(leaf))
     yield Finding(call, tuple(dict.fromkeys(edits)))
 
 
+def _apart(call: ast.Call, node: ast.AST) -> Finding:
+    detail = f"give `{ast.unparse(node)[:40]}` a statement of its own, outside of the one with the loss"
+    return Finding(call, detail=detail, refuse=REFUSED)
+
+
+def _is_loss(call: ast.Call, at: Site, where: Probabilities) -> bool:
+    """Whether it calls an `nn.BCELoss`, which keeps itself in float32."""
+    built = where.built(call.func, at.frame)
+    return _inline(call, at.file) or any(b.value is not None and at.resolve(b.value.func) == LOSS for b in built)
+
+
 def _leaves(node: ast.AST, at: Site) -> Iterator[ast.expr]:
-    """The names in an expression that may be in half, where autocast would have computed in float32."""
+    """The values in an expression that may be in half, where autocast would have computed in float32."""
+    places = (ast.Name, ast.Attribute, ast.Subscript)
     for inner in walk(node):
-        if isinstance(inner, ast.Name | ast.Attribute) and isinstance(inner.ctx, ast.Load) and at.half(inner):
+        if isinstance(inner, places) and isinstance(inner.ctx, ast.Load) and at.half(inner):
             outer = at.parent(inner)
-            if not isinstance(outer, ast.Attribute) or not (outer.attr in METADATA or at.half(outer)):
+            longer = isinstance(outer, ast.Subscript) and outer.value is inner and at.half(outer)
+            if not longer and not (isinstance(outer, ast.Attribute) and (outer.attr in METADATA or at.half(outer))):
                 yield inner
+
+
+def _floating(leaf: ast.expr, at: Site) -> bool:
+    """Whether a value that may be in half is a floating-point tensor for certain: what callers pass may be labels."""
+    if at.of(leaf) is Precision.HALF or at.frame not in at.file.called:
+        return True
+    bound = at.file.frames.lookup(dotted(leaf), at.frame) if dotted(leaf) else []
+    if not bound or any(b.how != "param" for b in bound):
+        return False
+    passed = at.file.roles.passed(dotted(leaf), at.frame)
+    return bool(passed) and all(
+        frame not in at.file.called and at.file.precisions(frame).of(value) > Precision.FULL for value, frame in passed
+    )
 
 
 def _given(call: ast.Call, name: str, position: int) -> ast.expr | None:
     return next((k.value for k in call.keywords if k.arg == name), call.args[position] if position < len(call.args) else None)
-
-
-def _double(file: File) -> bool:
-    """Whether a file works in float64, where a cast to float32 would change values."""
-    nodes = (n for n in walk(file.reading.tree) if isinstance(n, ast.Attribute) and n.attr in DOUBLE)
-    return any(not file.resolve(n).startswith("numpy.") for n in nodes)
 
 
 def _probabilities(call: ast.Call, given: ast.expr | None, file: File, where: Probabilities) -> Iterator[Finding]:
@@ -194,7 +216,7 @@ def _widened(origin: Origin, file: File, where: Probabilities) -> Iterator[Findi
         stmt, frame = where.home[origin.node]
         at = Site(file, frame, stmt, CODE)
         if file.autocasts(stmt, frame) and at.of(origin.operand) is not Precision.FULL:
-            if _double(file):
+            if file.works_in_double():
                 yield Finding(origin.node, detail="the file works in float64", refuse=REFUSED)
             else:
                 yield Finding(origin.node, (at.float(origin.operand),))
