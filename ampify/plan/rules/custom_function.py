@@ -112,7 +112,8 @@ def _needs(methods: dict[str, Frame], file: File) -> tuple[bool, bool]:
                 elif isinstance(node.func, ast.Name) and file.roles.targets(node, methods[method]):
                     multiplies = True
                 else:
-                    foreign |= bool(root and root not in methods[method].bindings) or last == "numpy" or not name
+                    own = root in methods[method].bindings if name else isinstance(node.func, ast.Attribute)
+                    foreign |= not own or last == "numpy"
     return foreign, multiplies
 
 
