@@ -317,7 +317,7 @@ class Probabilities:
             name = self.roles.callee(node.func)
             if isinstance(node.func, ast.Attribute) and node.func.attr in FLUENT and not name.startswith("torch."):
                 node = node.func.value
-            elif (name in WRAPPERS or name.rpartition(".")[2] in WRAPPER_CLASSES) and node.args:
+            elif (name in (*WRAPPERS, "copy.deepcopy", "copy.copy") or name.rpartition(".")[2] in WRAPPER_CLASSES) and node.args:
                 node, place = node.args[0], None
             elif (name.startswith("torch.nn.") and name.rpartition(".")[2][:1].isupper()) or self._class(node):
                 yield Built(node, place)

@@ -10,7 +10,7 @@ import re
 import tokenize
 
 _RUNTIME = "ampify_runtime"
-_NAMES = frozenset({"autocast", "configure", "custom_bwd", "custom_fwd", "scaler"})
+_NAMES = frozenset({"autocast", "configure", "custom_bwd", "custom_fwd", "full_precision", "scaler"})
 _KEYS = frozenset({"scaler", "grad_scaler"})
 
 
@@ -123,7 +123,7 @@ class _Eraser(ast.NodeTransformer):
         call = node.value
         if self._scaler_call(call, "unscale_", "update", "load_state_dict"):
             return None
-        if isinstance(call, ast.Call) and self._is(call.func, "configure"):
+        if isinstance(call, ast.Call) and (self._is(call.func, "configure") or self._is(call.func, "full_precision")):
             return None
         return self.generic_visit(node)
 

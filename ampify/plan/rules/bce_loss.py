@@ -58,8 +58,14 @@ def survey(file: File) -> Iterator[Finding]:
     functions = [(call, frame) for call, frame in calls if file.resolve(call.func) == FUNCTION or _inline(call, file)]
     called = {call.func for call, _ in calls}
     mentions = [n for n in walk(file.reading.tree) if isinstance(n, ast.Name | ast.Attribute) and file.resolve(n) == FUNCTION]
-    if not (losses or mentions):
+    derived = [info for info in file.frames.classes.values() if LOSS in info.bases]
+    if not (losses or mentions or derived):
         return
+    scripted = next((n for n in walk(file.reading.tree) if file.resolve(n) == "torch.jit.script"), None)
+    if scripted is not None:
+        yield Finding(scripted, detail="`torch.jit.script` does not compile what would keep it there", refuse=REFUSED)
+        return
+    yield from (Finding(i.node, detail=f"`{i.node.name}` derives from `BCELoss`", refuse=REFUSED) for i in derived)
     where = Probabilities(file.names, file.frames, file.roles)
     for node in mentions:
         stmt = where.home[node][0] if node in where.home else None
@@ -68,9 +74,8 @@ def survey(file: File) -> Iterator[Finding]:
                 node, detail="`binary_cross_entropy` is handed on, and where it is called is not in sight", refuse=REFUSED
             )
     for call, frame in functions:
-        stmt, _ = where.home[call]
-        if file.autocasts(stmt, frame):
-            yield from _function(call, Site(file, frame, stmt, CODE), where)
+        if call in where.home and file.autocasts(where.home[call][0], frame):
+            yield from _function(call, Site(file, frame, where.home[call][0], CODE), where)
     for loss in losses:
         if not any(call.func is loss for call, _ in functions):
             yield from _module(
@@ -225,10 +230,6 @@ def _widened(origin: Origin, file: File, where: Probabilities) -> Iterator[Findi
 def _below(node: ast.AST, place: Place, file: File) -> Iterator[Finding]:
     """`full_precision(...)` below what binds a module, unless it is there."""
     stmt, text = place
-    scripted = next((c for f in file.frames.all for c in f.calls if file.resolve(c.func) == "torch.jit.script"), None)
-    if scripted is not None:
-        yield Finding(scripted, detail=f"`torch.jit.script` does not compile what would keep `{text}` in float32", refuse=REFUSED)
-        return
     own = file.names.runtime.get("full_precision", "")
     written = {ast.unparse(c) for f in file.frames.all for c in f.calls if own and dotted(c.func) == own}
     if ast.unparse(ast.parse(f"{own}({text})")) not in written:
