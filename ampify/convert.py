@@ -84,6 +84,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
 
 
 def _render(source: bytes, tree: ast.Module, plan: Plan) -> Result:
+    from ampify.diagnostics import note
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
@@ -97,7 +98,7 @@ def _render(source: bytes, tree: ast.Module, plan: Plan) -> Result:
         return _refused(source, "AMP920", error.line, error.column, "libcst does not read it")
     except ProofError as error:
         return _bug(source, str(error))
-    return Result("converted", output, edits)
+    return Result("converted", output, edits, tuple(note(n.code, n.line, n.detail, n.column + 1) for n in plan.notes))
 
 
 def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...]) -> bool:

@@ -35,6 +35,7 @@ def prove(original: bytes, output: bytes) -> None:
     _same_comments(original, output)
     names = Names(after)
     _imports_first(after, names)
+    _own_keys(Names(before), after, names)
     program = analyse(after)
     _protocol(program, names.plain is not None)
     if program.refusals or make_plan(program).edits or make_plan(program).refusals:
@@ -84,6 +85,24 @@ def _imports_first(tree: ast.Module, names: Names) -> None:
             needed[stmt.name] = used
         elif used - known:
             raise ProofError(f"line {stmt.lineno} of the output uses `{(used - known).pop()}` before its import")
+
+
+def _own_keys(before: Names, tree: ast.Module, names: Names) -> None:
+    """What is new beside optimizers' states, under a key of a dict or call, takes the place of nothing else."""
+    if before.scaler:
+        return  # the keys are there already
+    eraser = _Eraser(names)
+    keys: set[object] = set()
+    for node in walk(tree):
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            keys.update(getattr(k, "value", None) for k, v in pairs if eraser.is_state(v))
+        elif isinstance(node, ast.keyword) and eraser.is_state(node.value):
+            keys.add(node.arg)
+        elif isinstance(node, ast.Assign) and eraser.is_state(node.value):
+            keys.update(getattr(t.slice, "value", None) for t in node.targets if isinstance(t, ast.Subscript))
+    if clash := keys & before.strings:
+        raise ProofError(f"`{clash.pop()}`, the scaler's key in a checkpoint, is another's in the original")
 
 
 # protocol --------------------------------------------------------------------------------------------

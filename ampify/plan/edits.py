@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ampify.program import Refusal
+from ampify.program import Note, Refusal
 
 
 class Wrap(NamedTuple):
@@ -56,3 +56,4 @@ class Plan(NamedTuple):
     names: Mapping[str, str] = MappingProxyType({})  # local names of the runtime's: {"autocast": ..., "scaler": ...}
     region: str = "{autocast}()"  # the context of a region
     refusals: tuple[Refusal, ...] = ()
+    notes: tuple[Note, ...] = ()

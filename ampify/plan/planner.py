@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ampify.plan.checkpoints import plan_checkpoints
+from ampify.plan.checkpoints import key_of, lost_states, plan_checkpoints
 from ampify.plan.edits import Edit, Import, Insert, Plan, Rewrite, Wrap
 from ampify.plan.places import Places
 from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
@@ -44,20 +44,25 @@ def make_plan(program: Program, dtype: str | None = None, runtime: str = "import
         return Plan(refusals=_telling(refusals))
     if not any(isinstance(e, Rewrite) for e in edits):
         return Plan()
-    key = "grad_scaler" if "scaler" in program.taken and "scaler" not in program.runtime.values() else "scaler"
+    key, saves = key_of(program), not plain and not program.keyed
     for scope in program.scopes:
         edits.extend(plan_penalties(scope))
         if not plain:  # the notes of PyTorch let a schedule run on, and torch's scaler loads no checkpoint without its state
             edits.extend(plan_schedules(scope))
+        if saves:
             edits.extend(plan_checkpoints(scope, Places(scope), key))
         edits.extend(uncovered(scope, plan_evaluation(scope)))
     edits.sort(key=lambda e: e.first if isinstance(e, Wrap) else e.at)
+    lost = [n for scope in program.scopes for n in lost_states(scope, program.keyed, saves)]
+    notes = () if dtype == "bf16" else tuple({n.line: n for n in sorted(lost, reverse=True)}.values())[::-1]
     if plain:
-        return _with_torch(program, edits, dtype)
+        plan = _with_torch(program, edits, dtype)
+        return plan if plan.refusals else plan._replace(notes=notes)
     after = _import_place(program, edits)
     names, missing = _names(program, edits, dtype)
     setup = (f'{{configure}}(mode="{dtype}")',) if dtype else ()
-    return Plan(tuple(edits), Import(missing, after, setup, runtime == "vendor" and program.relative), names)
+    imports = Import(missing, after, setup, runtime == "vendor" and program.relative)
+    return Plan(tuple(edits), imports, names, notes=notes)
 
 
 def _with_torch(program: Program, edits: list[Edit], dtype: str | None) -> Plan:
