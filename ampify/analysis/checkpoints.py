@@ -53,14 +53,14 @@ class Checkpoints:
             parent = parents.get(held)
             target = stmt.targets[0] if isinstance(stmt, ast.Assign) and len(stmt.targets) == 1 else None
             if (entries := self._entries(held, parents, frame)) is not None and not blocks_of(stmt):
-                last[entries] = State(node, "entry", entries)
+                last[entries] = State(node, "entry", self._mapping(entries))
             elif parent is stmt and isinstance(target, ast.Subscript) and _is_text(target.slice) and dotted(target.value):
                 other.append(State(node, "statement", target.value))
-            elif self._is_kept(held, parents, frame):
+            elif self._is_kept(held, parents, frame) and not self.roles.targets(node, frame):  # else its own states are seen
                 other.append(State(node, "", target.value if isinstance(target, ast.Subscript) else None))
         if not last:
             return other
-        return [s for s in last.values() if s.mapping and not any(self.is_own(v) for v in _values(s.mapping))]
+        return [state for entries, state in last.items() if not any(map(self.is_own, _values(entries)))]
 
     def own_keys(self, stmt: ast.stmt, nodes: list[ast.AST]) -> Iterator[tuple[ast.expr, str]]:
         """The scaler's own states that a statement saves already, with their keys."""
@@ -96,7 +96,7 @@ class Checkpoints:
             return State(node, "statement", mapping)
         sources = self.roles.sources(dotted(given), frame) if dotted(given) else [(given, frame)]
         kept = bool(sources) and all(any(_is_state(n) for n in walk(value)) for value, _ in sources)
-        return None if kept else State(node, "", given)
+        return None if kept or self.roles.targets(node, frame) else State(node, "", given)
 
     # where a state goes ------------------------------------------------------------------------------
 
@@ -123,6 +123,12 @@ class Checkpoints:
             return parent if any(v is held and _is_text(k) for k, v in zip(parent.keys, parent.values, strict=True)) else None
         call = parents.get(parent) if isinstance(parent, ast.keyword) and parent.arg else None
         return call if isinstance(call, ast.Call) and self._makes_dict(call, frame) else None
+
+    @staticmethod
+    def _mapping(entries: ast.expr) -> ast.expr:
+        """The dict that has the entries in the end: what `state.update(...)` updates."""
+        func = entries.func if isinstance(entries, ast.Call) else None
+        return func.value if isinstance(func, ast.Attribute) and func.attr == "update" else entries
 
     def _makes_dict(self, call: ast.Call, frame: Frame) -> bool:
         """Whether the keywords of a call end up as keys: of a new dict, of a dict that it updates, of what a helper saves."""

@@ -113,12 +113,9 @@ class _Reading:
         scaler, stmt, found = self.sites.scaler, self.stmt, self.sites.checkpoints
         for state in found.saved(stmt, self.nodes, self.parents, self.frame):
             self.state(Kind.SAVE, state, self.ordinals[state.call])
+        target = stmt.targets[0] if isinstance(stmt, ast.Assign) else None
         for value, key in found.own_keys(stmt, self.nodes):
-            text = (
-                dotted(stmt.targets[0].value)
-                if isinstance(stmt, ast.Assign) and isinstance(stmt.targets[0], ast.Subscript)
-                else ""
-            )
+            text = dotted(target.value) if isinstance(target, ast.Subscript) else ""
             self.note(Kind.SAVE, value, text=text, form=key, done=True)
         for node in self.nodes:
             if not isinstance(node, ast.Call):

@@ -44,10 +44,10 @@ def make_plan(program: Program, dtype: str | None = None, runtime: str = "import
         return Plan(refusals=_telling(refusals))
     if not any(isinstance(e, Rewrite) for e in edits):
         return Plan()
-    key, saves = key_of(program), not plain and not program.keyed
+    key, saves = key_of(program), not plain and not program.keyed  # torch's scaler loads no checkpoint without its state
     for scope in program.scopes:
         edits.extend(plan_penalties(scope))
-        if not plain:  # the notes of PyTorch let a schedule run on, and torch's scaler loads no checkpoint without its state
+        if not plain:  # the notes of PyTorch let a schedule run on
             edits.extend(plan_schedules(scope))
         if saves:
             edits.extend(plan_checkpoints(scope, Places(scope), key))

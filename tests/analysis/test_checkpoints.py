@@ -6,6 +6,10 @@ from tests.analysis.reading import TRAINED, program
 
 LOOP = "loss = model(x).sum()\nloss.backward()\n"
 SPLAT = "def save(path, **state):\n    torch.save(state, path)\n"
+WRAPPER = (
+    "class Warm:\n    def __init__(self, o): self.o = o\n    def step(self): self.o.step()\n    def state_dict(self): return {}\n"
+    "w = Warm(optimizer)\n"
+)
 
 
 def states(snippet: str) -> list[str]:
@@ -63,6 +67,8 @@ FORMS = {
     "optimizer.load_state_dict(torch.load(f)['o'])": ["load lost"],
     "done = optimizer.load_state_dict(c['o'])": ["load lost"],
     "model.load_state_dict(c['m'])": [],
+    WRAPPER + "torch.save({'w': w.state_dict()}, f)": ["save entry"],
+    WRAPPER + "torch.save(w.state_dict(), f)": [],
 }
 
 
@@ -88,6 +94,7 @@ GONE_THROUGH = {
     "def make():\n    return {'o': optimizer.state_dict()}\nfor key in make(): pass",
     "def fill(s):\n    s['o'] = optimizer.state_dict()\nstate = {}\nfill(state)\nfor key in state: pass",
     "state = {}\nstate.update({'o': optimizer.state_dict()})\nfor key in state: pass",
+    "state = {}\nstate.update(o=optimizer.state_dict())\nfor key in state: pass",
     "sizes = [len(v) for v in {'o': optimizer.state_dict()}.values()]",
     "state = {'epoch': 3, 'states': {'o': optimizer.state_dict()}}\nfor key in state['states']: pass",
     SAVE + "for name, value in torch.load(f).items(): things[name].load_state_dict(value)",
