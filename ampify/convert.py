@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import ast
 
     from ampify.plan.edits import Plan
-    from ampify.program import Refusal
+    from ampify.program import Note, Refusal
 
 INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP109", "AMP112"})  # these stand before the line that they name
 
@@ -146,10 +146,12 @@ def _diagnostic(refusal: Refusal) -> Diagnostic:
     return described(refusal.code, refusal.line, refusal.column + 1, refusal.detail)
 
 
-def _note(note: Refusal) -> Diagnostic:
+def _note(note: Note) -> Diagnostic:
+    from ampify.diagnostics import NOTES
+    from ampify.diagnostics import note as told
     from ampify.plan.rules import described
 
-    return described(note)
+    return told(note.code, note.line, note.detail, note.column + 1) if note.code in NOTES else described(note)
 
 
 def _refused(source: bytes, code: str, line: int, column: int, detail: str) -> Result:

@@ -19,6 +19,7 @@ from ampify.plan.planner import make_plan
 from ampify.plan.rules import disabled, find
 from ampify.program import Kind, Program, Scope
 from ampify.protocol import Overlay, check
+from ampify.source import check_compiles
 
 
 class ProofError(Exception):
@@ -26,17 +27,22 @@ class ProofError(Exception):
 
 
 def prove(original: bytes, output: bytes, skip: Collection[str] = (), unsafe: bool = False) -> None:
-    """Raises ProofError with the first promise that the output breaks; `skip` and `unsafe` as in ampify.convert.Options."""
+    """Raises ProofError with the first promise that the output breaks; `skip` and `unsafe` as in ampify.convert.Options.
+
+    Raises SourceError where the original does not compile, though it parses.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the user's code: not ours to print
             before, after = ast.parse(original), ast.parse(output)
             compile(output, "<converted>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError) as error:
+        check_compiles(original)
         raise ProofError(f"the output does not compile: {error}") from None
     _same_comments(original, output)
     names = Names(after)
     _imports_first(after, names)
+    _own_keys(Names(before), after, names)
     reading = read(after)
     _protocol(reading.program, names.plain is not None)
     plan, hazards = make_plan(reading.program), find(reading, (), skip, unsafe)
@@ -88,6 +94,24 @@ def _imports_first(tree: ast.Module, names: Names) -> None:
             needed[stmt.name] = used
         elif used - known:
             raise ProofError(f"line {stmt.lineno} of the output uses `{(used - known).pop()}` before its import")
+
+
+def _own_keys(before: Names, tree: ast.Module, names: Names) -> None:
+    """What is new beside optimizers' states, under a key of a dict or call, takes the place of nothing else."""
+    if before.scaler:
+        return  # the keys are there already
+    eraser = _Eraser(names)
+    keys: set[object] = set()
+    for node in walk(tree):
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            keys.update(getattr(k, "value", None) for k, v in pairs if eraser.is_state(v))
+        elif isinstance(node, ast.keyword) and eraser.is_state(node.value):
+            keys.add(node.arg)
+        elif isinstance(node, ast.Assign) and eraser.is_state(node.value):
+            keys.update(getattr(t.slice, "value", None) for t in node.targets if isinstance(t, ast.Subscript))
+    if clash := keys & before.strings:
+        raise ProofError(f"`{clash.pop()}`, the scaler's key in a checkpoint, is another's in the original")
 
 
 # protocol --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ampify.program import Refusal
+from ampify.program import Note, Refusal
 
 
 class Wrap(NamedTuple):
@@ -65,7 +65,7 @@ class Hazards(NamedTuple):
 
     edits: list[Edit]
     refusals: list[Refusal]
-    notes: list[Refusal]
+    notes: list[Note]
 
 
 class Import(NamedTuple):
@@ -86,4 +86,4 @@ class Plan(NamedTuple):
     region: str = "{autocast}()"  # the context of a region
     disabled: str = "{autocast}(enabled=False)"  # and of what is kept out of one
     refusals: tuple[Refusal, ...] = ()
-    notes: tuple[Refusal, ...] = ()  # what the author should know, with the code of a rule
+    notes: tuple[Note, ...] = ()

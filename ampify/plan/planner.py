@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ampify.plan.checkpoints import plan_checkpoints
+from ampify.plan.checkpoints import key_of, lost_states, plan_checkpoints
 from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Plan, Rewrite, Splice, Wrap
 from ampify.plan.places import Places
 from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
@@ -50,23 +50,24 @@ def make_plan(program: Program, dtype: str | None = None, runtime: str = "import
         return Plan(refusals=_telling(refusals))
     if not any(isinstance(e, Rewrite) for e in edits):
         return Plan()
-    key = "grad_scaler" if "scaler" in program.taken and "scaler" not in program.runtime.values() else "scaler"
+    key, saves = key_of(program), not plain and not program.keyed  # torch's scaler loads no checkpoint without its state
     for scope in program.scopes:
         edits.extend(plan_penalties(scope))
-        if not plain:  # the notes of PyTorch let a schedule run on, and torch's scaler loads no checkpoint without its state
+        if not plain:  # the notes of PyTorch let a schedule run on
             edits.extend(plan_schedules(scope))
+        if saves:
             edits.extend(plan_checkpoints(scope, Places(scope), key))
         edits.extend(uncovered(scope, plan_evaluation(scope)))
-    notes: tuple[Refusal, ...] = ()
+    lost = [n for scope in program.scopes for n in lost_states(scope, program.keyed, saves)]
+    notes = () if dtype == "bf16" else tuple({n.line: n for n in sorted(lost, reverse=True)}.values())[::-1]
     if rules is not None:
         found = rules(edits)
         if found.refusals:
             return Plan(refusals=_telling(found.refusals))
-        edits, notes = [*_needed(edits, found.edits, program), *found.edits], tuple(found.notes)
+        edits, notes = [*_needed(edits, found.edits, program), *found.edits], (*notes, *found.notes)
     edits.sort(key=_anchor)
-    if plain:
-        return _with_torch(program, edits, dtype)._replace(notes=notes)
-    return _with_runtime(program, edits, dtype, runtime)._replace(notes=notes)
+    plan = _with_torch(program, edits, dtype) if plain else _with_runtime(program, edits, dtype, runtime)
+    return plan if plan.refusals else plan._replace(notes=notes)
 
 
 def make_module_plan(program: Program, edits: list[Edit], runtime: str) -> Plan:

@@ -11,7 +11,7 @@ import tokenize
 
 _RUNTIME = "ampify_runtime"
 _NAMES = frozenset({"autocast", "configure", "custom_bwd", "custom_fwd", "scaler"})
-_KEYS = frozenset({"scaler", "grad_scaler"})
+_KEYS = frozenset({"scaler", "grad_scaler", "amp_scaler"})
 
 
 def erasure_problems(original: bytes, output: bytes) -> list[str]:

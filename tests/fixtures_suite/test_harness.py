@@ -252,6 +252,7 @@ FORMS = {
         "torch.save({'optimizer': opt.state_dict(), 'scaler': S.state_dict()}, f)"
     ),
     "save(optimizer=opt.state_dict())": "save(optimizer=opt.state_dict(), scaler=S.state_dict())",
+    "s.update(optimizer=opt.state_dict())": "s.update(optimizer=opt.state_dict(), amp_scaler=S.state_dict())",
     "state['optimizer'] = opt.state_dict()": ("state['optimizer'] = opt.state_dict()\nstate['grad_scaler'] = S.state_dict()"),
     "opt.load_state_dict(c['optim'])": "opt.load_state_dict(c['optim'])\nS.load_state_dict(c.get('scaler', {}))",
     "y = x.masked_fill(m, -1e9)": "y = x.masked_fill(m, max(-1e9, torch.finfo(x.dtype).min))",

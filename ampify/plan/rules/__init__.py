@@ -12,7 +12,7 @@ from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Wrap
 from ampify.plan.rules import mask_constants
 from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
-from ampify.program import Refusal
+from ampify.program import Note, Refusal
 
 RULES: tuple[Rule, ...] = (mask_constants.RULE,)
 MESSAGES = {rule.code: rule.message for rule in RULES}
@@ -37,11 +37,11 @@ def _find(file: File, skip: Collection[str], unsafe: bool) -> Hazards:
         elif finding.edits and (rule.applicability == "safe" or unsafe):
             found.edits.extend(e for e in finding.edits if e not in found.edits)
         else:
-            found.notes.append(Refusal(rule.code, line, column, finding.detail))
+            found.notes.append(Note(rule.code, line, column, finding.detail))
     return found
 
 
-def described(note: Refusal) -> Diagnostic:
+def described(note: Note) -> Diagnostic:
     """The diagnostic of a hazard that stays as it is."""
     rule = next(rule for rule in RULES if rule.code == note.code)
     message = f"{rule.hazard}: {note.detail}" if note.detail else rule.hazard
