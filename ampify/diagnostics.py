@@ -134,6 +134,10 @@ REFUSALS = {
     ),
     "AMP922": ("it is nested too deeply to be analysed", "flatten the deepest expression"),
     "AMP923": ("needs the runtime, as plain torch.amp cannot do it: {}", "use --runtime import or vendor"),
+    "AMP924": (
+        "code that it runs under autocast breaks in half precision, in a file that was not given, or not converted: {}",
+        "give that file too: `ampify script.py that_file.py`, or the directory",
+    ),
 }
 
 

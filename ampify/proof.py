@@ -10,13 +10,12 @@ import ast
 import io
 import tokenize
 import warnings
-from collections.abc import Collection
 
 from ampify.analysis.analyse import Reading, read
 from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.walk import walk
 from ampify.plan.planner import make_plan
-from ampify.plan.rules import disabled, find
+from ampify.plan.rules import Search, disabled, find
 from ampify.program import Kind, Program, Scope
 from ampify.protocol import Overlay, check
 from ampify.source import check_compiles
@@ -26,8 +25,8 @@ class ProofError(Exception):
     """The output does not keep the promise: a bug of ampify's, so nothing may be written."""
 
 
-def prove(original: bytes, output: bytes, skip: Collection[str] = (), unsafe: bool = False) -> None:
-    """Raises ProofError with the first promise that the output breaks; `skip` and `unsafe` as in ampify.convert.Options.
+def prove(original: bytes, output: bytes, search: Search = Search()) -> None:
+    """Raises ProofError with the first promise that the output breaks; `search` says which rules looked, and at what.
 
     Raises SourceError where the original does not compile, though it parses.
     """
@@ -45,10 +44,10 @@ def prove(original: bytes, output: bytes, skip: Collection[str] = (), unsafe: bo
     _own_keys(Names(before), after, names)
     reading = read(after)
     _protocol(reading.program, names.plain is not None)
-    plan, hazards = make_plan(reading.program), find(reading, (), skip, unsafe)
+    plan, hazards = make_plan(reading.program), find(reading, (), search)
     if reading.program.refusals or plan.edits or plan.refusals or hazards.edits or hazards.refusals:
         raise ProofError("converting the output again would change it")
-    _disabled(reading, names, disabled(reading, skip, unsafe))
+    _disabled(reading, names, disabled(reading, search))
     added = _added_import(after, names)
     erased = erase(after)
     difference = _difference(erase(before), erased, names)

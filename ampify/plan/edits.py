@@ -60,12 +60,29 @@ class Splice(NamedTuple):
 Edit = Wrap | Insert | Rewrite | Disable | Splice
 
 
+class Need(NamedTuple):
+    """A hazard in a file that a script imports: that file has to be rewritten with it.
+
+    `entries` are the names that regions of other files call in it, `asked` the codes of the rules that other files' code
+    makes look there.
+    """
+
+    path: str
+    line: int
+    code: str
+    hazard: str
+    entries: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+
+
 class Hazards(NamedTuple):
-    """What the rules want done about numeric hazards: edits, reasons against converting the file, and notes."""
+    """What the rules want done about numeric hazards: edits, reasons against converting the file, notes, and what other files
+    need."""
 
     edits: list[Edit]
     refusals: list[Refusal]
     notes: list[Note]
+    needs: list[Need]
 
 
 class Import(NamedTuple):
@@ -87,3 +104,4 @@ class Plan(NamedTuple):
     disabled: str = "{autocast}(enabled=False)"  # and of what is kept out of one
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[Note, ...] = ()
+    needs: tuple[Need, ...] = ()
