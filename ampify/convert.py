@@ -28,6 +28,7 @@ class Options(NamedTuple):
 
     dtype: Literal["fp16", "bf16"] | None = None
     runtime: Literal["import", "vendor", "torch"] = "import"
+    skip: frozenset[str] = frozenset()
 
 
 class AppliedEdit(NamedTuple):
