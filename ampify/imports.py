@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 from collections.abc import Iterator
 
 REACH = 4  # directories above the script in which an absolute import is looked for
+FOREIGN = frozenset({"torch", "torchvision", "torchaudio", "torchtext", "numpy", "scipy", "sklearn", "pandas", "PIL"})
 
 
 def candidates(tree: ast.Module, path: str) -> Iterator[list[str]]:
@@ -22,7 +24,8 @@ def candidates(tree: ast.Module, path: str) -> Iterator[list[str]]:
         else:
             continue
         for level, module in wanted:
-            if (level, module) not in seen:
+            top = module.partition(".")[0]
+            if (level, module) not in seen and (level or top not in FOREIGN | sys.stdlib_module_names):
                 seen.add((level, module))
                 yield [place for base in _bases(path, level) for place in _places(base, module)]
 

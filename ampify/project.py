@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ampify.vendor import Copy
 
 BUG = "AMP999"
-MODULES = 200  # files that one script may import, directly or through others
+MODULES = 200  # files that one script imports, directly or through others, and that are looked into
+IMPORTED_BYTES = 4_000_000  # and their size; what is beyond is a library rather than somebody's model
 
 # Never walked into: version control, caches, environments and build results hold nobody's training script.
 SKIPPED_DIRECTORIES = frozenset(
@@ -138,15 +139,19 @@ class _Job:
 
             seen = {script.target}
             queue = [(tree, script.target)]
+            size = 0
             while queue:
                 importing, path = queue.pop()
                 for places in candidates(importing, path):
                     found = next((place for place in places if files.is_file(place)), None)
                     identity = files.identity(found) if found else ""
-                    if not found or identity in seen or len(seen) > MODULES:
+                    if not found or identity in seen or len(seen) > MODULES or "site-packages" in identity:
                         continue
                     seen.add(identity)
                     data = files.read_optional(found) or b""
+                    size += len(data)
+                    if size > IMPORTED_BYTES:
+                        return
                     try:
                         queue.append((parse(data), identity))
                     except SourceError:
