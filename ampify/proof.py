@@ -47,7 +47,7 @@ def prove(original: bytes, output: bytes, search: Search = Search()) -> None:
     plan, hazards = make_plan(reading.program), find(reading, (), search)
     if reading.program.refusals or plan.edits or plan.refusals or hazards.edits or hazards.refusals:
         raise ProofError("converting the output again would change it")
-    _disabled(reading, names, disabled(reading, search))
+    _disabled(reading, search)
     added = _added_import(after, names)
     erased = erase(after)
     difference = _difference(erase(before), erased, names)
@@ -134,12 +134,14 @@ def _region(scope: Scope, first: int, end: int) -> None:
             raise ProofError(f"line {stmt.line} of the output: {stmt.barrier.value} inside an autocast region")
 
 
-def _disabled(reading: Reading, names: Names, asked: set[int]) -> None:
+def _disabled(reading: Reading, search: Search) -> None:
     """Autocast is off only round single statements for which a rule asks for it."""
-    for stmt in reading.numbers:
-        if isinstance(stmt, ast.With) and any(names.is_disabled(item.context_expr) for item in stmt.items):
-            if len(stmt.body) > 1 or reading.numbers[stmt.body[0]][0] not in asked:
-                raise ProofError(f"line {stmt.lineno} of the output: autocast is off where nothing needs float32")
+    withs = [stmt for stmt in reading.numbers if isinstance(stmt, ast.With)]
+    off = [s for s in withs if any(reading.names.is_disabled(item.context_expr) for item in s.items)]
+    asked = disabled(reading, search) if off else set()
+    for stmt in off:
+        if len(stmt.body) > 1 or reading.numbers[stmt.body[0]][0] not in asked:
+            raise ProofError(f"line {stmt.lineno} of the output: autocast is off where nothing needs float32")
 
 
 # erasure ---------------------------------------------------------------------------------------------

@@ -138,7 +138,11 @@ class Site:
 
     def __init__(self, file: File, frame: Frame, stmt: ast.stmt, code: str) -> None:
         self.file, self.frame, self.stmt, self.code = file, frame, stmt, code
-        self.precisions = file.precisions(frame)
+
+    @property
+    def precisions(self) -> Precisions:
+        """Read when a rule asks, as most functions hold no hazard."""
+        return self.file.precisions(self.frame)
 
     @property
     def number(self) -> int:
