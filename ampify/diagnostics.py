@@ -65,7 +65,7 @@ REFUSALS = {
         "put forward, backward and optimizer.step() into one function",
     ),
     "AMP905": (
-        "{} on probabilities is an error under CUDA's autocast",
+        "binary cross entropy of probabilities has to run in float32, as the sigmoid before it: {}",
         "return logits from the model and use BCEWithLogitsLoss",
     ),
     "AMP906": (
@@ -135,6 +135,10 @@ REFUSALS = {
     "AMP922": ("it is nested too deeply to be analysed", "flatten the deepest expression"),
     "AMP923": ("needs the runtime, as plain torch.amp cannot do it: {}", "use --runtime import or vendor"),
     "AMP924": (
+        "a custom autograd.Function cannot be kept in float32: {}",
+        "call its `apply` in a statement of its own, with the tensors by position",
+    ),
+    "AMP925": (
         "code that it runs under autocast breaks in half precision, in a file that was not given, or not converted: {}",
         "give that file too: `ampify script.py that_file.py`, or the directory",
     ),

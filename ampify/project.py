@@ -167,7 +167,7 @@ def _without(script: Snapshot, need: "Need") -> Result:
     from ampify.diagnostics import refusal
 
     detail = f"{need.path}:{need.line}: {need.code} {need.hazard}"
-    return Result("refused", script.data, diagnostics=(refusal("AMP924", 1, 1, detail),))
+    return Result("refused", script.data, diagnostics=(refusal("AMP925", 1, 1, detail),))
 
 
 def convert_bytes(

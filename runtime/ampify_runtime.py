@@ -34,7 +34,7 @@ from torch.amp.grad_scaler import OptState
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["GradScaler", "autocast", "configure", "custom_bwd", "custom_fwd", "scaler"]
+__all__ = ["GradScaler", "autocast", "configure", "custom_bwd", "custom_fwd", "full_precision", "scaler"]
 
 _T = TypeVar("_T")
 _MODES = ("auto", "fp16", "bf16", "scale-only", "off")
@@ -166,6 +166,61 @@ def _at_call(decorator: Callable[..., Any], function: Callable[..., Any]) -> Cal
         return function if settings.dtype is None else decorator(function, device_type=settings.device)
 
     return functools.wraps(function)(lambda *args, **kwargs: decorated()(*args, **kwargs))
+
+
+_M = TypeVar("_M", bound=torch.nn.Module)
+
+
+def full_precision(module: _M) -> _M:
+    """Let a module without parameters, a loss or a sigmoid, compute in fp32 wherever it runs; returns the module itself.
+
+    In fp16 and bf16 its forward runs with autocast off, on half-precision arguments cast to fp32; no change in off and
+    scale-only. Its class becomes a subclass of the same name, so copies, pickles, replicas and its state_dict are what they
+    were. Source: `binary_cross_entropy` in the "Autocast Op Reference". Raises TypeError for anything but a module.
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"full_precision() takes a torch.nn.Module, not {type(module).__name__!r}")
+    if not issubclass(type(module), _FullPrecision):
+        module.__class__ = _in_full_precision(cast(Any, type(module)))
+    return module
+
+
+class _FullPrecision:
+    """The methods that `full_precision` puts before those of a module's class."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        settings = _settings()
+        own = super().forward  # type: ignore[misc]
+        if settings.dtype is None:
+            return own(*args, **kwargs)
+        with torch.autocast(settings.device, enabled=False):
+            return own(*_widened(args), **_widened(kwargs))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # By the module's own class: this one cannot be imported.
+        _, arguments, *state = cast(tuple[Any, ...], super().__reduce_ex__(max(2, protocol)))
+        return _new_in_full_precision, (type(self).__bases__[1], *arguments[1:]), *state
+
+
+@functools.cache
+def _in_full_precision(kind: type) -> type:
+    own = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (_FullPrecision, kind), own)
+
+
+def _new_in_full_precision(kind: type, *args: Any) -> Any:
+    made = _in_full_precision(kind)
+    return made.__new__(made, *args)
+
+
+def _widened(value: Any) -> Any:
+    """Half-precision tensors as fp32, also inside tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    if isinstance(value, (tuple, list)):
+        items = [_widened(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return {key: _widened(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class _Steps:

@@ -12,7 +12,6 @@ from ampify.analysis.sites import Sites
 from ampify.analysis.walk import walk
 from ampify.program import Refusal
 
-BCE = frozenset({"torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy"})
 HOOKS = frozenset(
     "register_hook register_post_accumulate_grad_hook register_full_backward_hook register_backward_hook retain_grad "
     "register_full_backward_pre_hook register_multi_grad_hook register_comm_hook".split()
@@ -48,9 +47,7 @@ def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[
     name = names.resolve(call.func)
     at = (call.lineno, call.col_offset)
     attr = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-    if name in BCE and not _never_called(call, frame, sites):
-        yield Refusal("AMP905", *at, f"`{name.rpartition('.')[2]}`")
-    elif attr in HOOKS:
+    if attr in HOOKS:
         yield Refusal("AMP906", *at, f"`{attr}`")
     elif attr in ("half", "bfloat16") and isinstance(call.func, ast.Attribute):
         if sites.roles.of(call.func.value, frame) is Role.MODEL:
@@ -77,16 +74,6 @@ def _lambda(function: ast.Lambda, frame: Frame, sites: Sites) -> Iterator[Refusa
             steps = node.func.attr == "step" and not node.args and role in (Role.OPTIMIZER, Role.WRAPPER, Role.UNKNOWN)
             if steps or node.func.attr == "backward":
                 yield Refusal("AMP904", node.lineno, node.col_offset, f"`{ast.unparse(node)[:40]}` stands in a lambda")
-
-
-def _never_called(call: ast.Call, frame: Frame, sites: Sites) -> bool:
-    """Whether a loss module is built and bound to a name that nothing calls."""
-    if not sites.names.resolve(call.func).endswith(".BCELoss"):
-        return False
-    owners = [frame.bindings, *(info.attributes for info in sites.frames.classes.values())]
-    names = {text for bindings in owners for text, bound in bindings.items() if any(b.value is call for b in bound)}
-    called = {text for f in sites.frames.all for text in f.called} | {t for i in sites.frames.classes.values() for t in i.called}
-    return bool(names) and not names & called
 
 
 def _nonlinear(info: ClassInfo) -> Iterator[Refusal]:

@@ -29,5 +29,7 @@ def splice(source: bytes, splices: Sequence[Splice], names: Mapping[str, str]) -
     for (line, column), texts in sorted(at.items(), reverse=True):
         text = "".join(text for _, text in sorted(texts)).format(**names).encode()
         row = lines[line - 1]
+        if text.endswith(b"\n"):  # a line of its own, indented as the one that it goes above
+            text = text.removesuffix(b"\n") + row[len(row.rstrip(b"\r\n")) :] + row[:column]
         lines[line - 1] = row[:column] + text + row[column:]
     return mark + b"".join(lines).decode().encode(encoding)

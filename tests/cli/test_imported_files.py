@@ -75,7 +75,7 @@ def test_a_script_alone_is_refused_and_told_what_to_give(capfd: pytest.CaptureFi
     assert Path("train.py").read_text() == SCRIPT
     assert Path("net/masks.py").read_text() == MASKS
     said = capfd.readouterr().err
-    assert "AMP924" in said
+    assert "AMP925" in said
     assert "net/masks.py:5: AMP210" in said.replace("\\", "/")
     assert "give that file too" in said
 

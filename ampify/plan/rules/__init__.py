@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from ampify.analysis.analyse import Reading
@@ -11,11 +11,11 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Need, Splice, Wrap
-from ampify.plan.rules import mask_constants
-from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
+from ampify.plan.rules import bce_loss, custom_function, mask_constants
+from ampify.plan.rules.base import File, Finding, Regions, Rule, Site, parts, statements
 from ampify.program import Note, Refusal
 
-RULES: tuple[Rule, ...] = (mask_constants.RULE,)
+RULES: tuple[Rule, ...] = (bce_loss.RULE, mask_constants.RULE, custom_function.RULE)
 MESSAGES = {rule.code: rule.message for rule in RULES}
 HAZARDS = {rule.code: rule.hazard for rule in RULES}
 
@@ -33,7 +33,7 @@ class Search(NamedTuple):
 
 def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -> Hazards:
     """The hazards of a file with the regions it has and those of `edits`, and of the files that it imports."""
-    file = _file(reading, _regions(reading, edits), search)
+    file = _file(reading, edits, search)
     found = _find(file, search)
     for (path, _), other in zip(search.modules, file.others, strict=True):
         inside = _find(other, search)
@@ -47,21 +47,22 @@ def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -
 
 def disabled(reading: Reading, search: Search) -> set[int]:
     """The statements that stand with autocast off, or would have to, as if none did."""
-    found = _find(_file(reading, _regions(reading, (), through=True), search), search)
+    found = _find(_file(reading, (), search, through=True), search)
     return {e.at for e in found.edits if isinstance(e, Disable)}
 
 
-def _file(reading: Reading, under: Callable[[ast.stmt], bool], search: Search) -> File:
+def _file(reading: Reading, edits: Collection[Edit], search: Search, through: bool = False) -> File:
     """The file, with those that it imports, and what each calls of the others."""
-    file = File(reading, under, search.entries)
+    file = File(reading, *_regions(reading, edits, through), search.entries)
     entries, before = file.outgoing(), -1
     while search.modules and before != len(entries):
         before = len(entries)
-        file.imports([File(other, _regions(other, ()), entries) for _, other in search.modules])
+        file.imports([File(other, *_regions(other, ()), entries) for _, other in search.modules])
         entries = entries.union(*(other.outgoing() for other in file.others))
     asking = [r.code for r in RULES if r.asks is not None and any(r.asks(f) for f in (file, *file.others))]
-    for each in (file, *file.others):
-        each.ask(search.asked.union(asking))
+    file.ask(search.asked)
+    for other in file.others:
+        other.ask(search.asked.union(asking))
     return file
 
 
@@ -93,9 +94,9 @@ def described(note: Note) -> Diagnostic:
     return Diagnostic(note.code, "warning", note.line, note.column + 1, message, rule.advice)
 
 
-def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -> Callable[[ast.stmt], bool]:
-    """Tells whether a statement runs under autocast: in a region of `edits`, or in one that the file has, and, unless
-    `through`, not where it is off."""
+def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -> tuple[Regions, Regions]:
+    """Tells whether a statement runs under autocast: in a region of `edits`, or in one that the file has; and whether it is
+    written to run without. With `through`, none is."""
     numbers = reading.numbers
     ends = dict(numbers.values())
     inside = {i for e in edits if isinstance(e, Wrap) for i in range(e.first, ends[e.last])}
@@ -105,7 +106,10 @@ def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -
             inside.update(range(number, end))
         elif isinstance(stmt, ast.With) and any(reading.names.is_disabled(i.context_expr) for i in stmt.items):
             (inside if through else outside).update(range(number, end))
-    return lambda stmt: numbers[stmt][0] in inside and numbers[stmt][0] not in outside
+    return (
+        lambda stmt: numbers[stmt][0] in inside and numbers[stmt][0] not in outside,
+        lambda stmt: numbers[stmt][0] in outside,
+    )
 
 
 def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
@@ -120,7 +124,7 @@ def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
             yield from ((rule, finding) for finding in rule.survey(file))
     for frame in file.frames.all:
         for stmt in statements(frame):
-            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not (frame in file.called or file.under(stmt)):
+            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not file.autocasts(stmt, frame):
                 continue
             nodes: list[ast.AST] = [stmt, *(node for part in parts(stmt) for node in ast.walk(part))]
             for node in nodes:

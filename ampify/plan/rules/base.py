@@ -12,9 +12,13 @@ from ampify.analysis.frames import ClassInfo, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
+from ampify.analysis.walk import walk
 from ampify.plan.edits import Disable, Edit, Insert, Splice
 from ampify.program import Kind
 
+SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)  # statements that may stand with autocast off
+DOUBLE = frozenset({"double", "float64", "DoubleTensor", "set_default_dtype"})
+Regions = Callable[[ast.stmt], bool]
 Applicability = Literal["safe", "unsafe", "display"]
 
 
@@ -62,12 +66,13 @@ class Rule(NamedTuple):
 class File:
     """A file whose code, or part of it, runs under autocast.
 
-    `entries` are the names that regions of other files call in it, `asked` the codes of rules that another file's code makes
-    look here, `others` the files that it imports.
+    `under` tells which statements stand in regions, `off` which where autocast is off; `entries` are the names that regions of
+    other files call in it, `asked` the codes of rules that another file's code makes look here, `others` the files that it
+    imports.
     """
 
-    def __init__(self, reading: Reading, under: Callable[[ast.stmt], bool], entries: Collection[str] = ()) -> None:
-        self.reading, self.under, self.entries = reading, under, entries
+    def __init__(self, reading: Reading, under: Regions, off: Regions, entries: Collection[str] = ()) -> None:
+        self.reading, self.under, self.off, self.entries = reading, under, off, entries
         self.asked: frozenset[str] = frozenset()
         self.others: tuple[File, ...] = ()
         self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
@@ -80,9 +85,18 @@ class File:
             self._precisions[frame] = Precisions(frame, self.roles, self.under, frame in self.called)
         return self._precisions[frame]
 
+    def autocasts(self, stmt: ast.stmt, frame: Frame) -> bool:
+        """Whether a statement of a function may run under autocast."""
+        return self.under(stmt) or (frame in self.called and not self.off(stmt))
+
     def modules(self) -> list[ClassInfo]:
         """The nn.Module classes of the file."""
         return [info for info in self.frames.classes.values() if self.roles.is_module(info)]
+
+    def works_in_double(self) -> bool:
+        """Whether the file may work in float64, where a cast to float32 would change values."""
+        nodes = (n for n in walk(self.reading.tree) if isinstance(n, ast.Attribute) and n.attr in DOUBLE)
+        return any(not self.resolve(n).startswith("numpy.") for n in nodes)
 
     def resolve(self, node: ast.AST) -> str:
         """The qualified name of an expression, or an empty string."""
