@@ -22,6 +22,7 @@ Examples:
   ampify --check src/          for CI: exit 1 if something would change
   ampify - < train.py          from standard input to standard output
   ampify --dtype bf16 train.py convert, and pin bfloat16 in the source
+  ampify rule AMP210           what a code means, why, and what is written
 
 \b
 Exit codes:
@@ -47,6 +48,9 @@ and reports go to standard output, everything else to standard error.
     default="import",
     help="What the converted code builds on: the installed ampify_runtime, a copy of it beside the script, or plain torch.amp.",
 )
+@click.option("--only", multiple=True, metavar="CODE", help="Of the rules for numeric hazards (AMP2xx), apply these only.")
+@click.option("--skip", multiple=True, metavar="CODE", help="Leave out this rule for a numeric hazard (AMP2xx).")
+@click.option("--unsafe", is_flag=True, help="Apply also the rules that change values.")
 @click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 @click.option("--allow-refused", is_flag=True, help="Print refusals, but do not exit 3 for them.")
 @click.option("--stdin-filename", metavar="NAME", help="What to call standard input in messages and diffs.")
@@ -59,6 +63,9 @@ def cli(
     diff: bool,
     dtype: Literal["fp16", "bf16"] | None,
     runtime: Literal["import", "vendor", "torch"],
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    unsafe: bool,
     report: str,
     allow_refused: bool,
     stdin_filename: str | None,
@@ -75,7 +82,7 @@ def cli(
     from ampify.convert import Options
 
     _check_usage(paths, check, diff, runtime, report, stdin_filename, quiet, verbose)
-    options = Options(dtype, runtime)
+    options = Options(dtype, runtime, _skipped(only, skip), unsafe)
     write = not (check or diff)
     if paths == (STANDARD_INPUT,):
         outcomes = _standard_input(stdin_filename or "<stdin>", options, echo=write)
@@ -93,8 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is returned, for the console script to leave with."""
     from ampify.report import streams
 
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(cli.main(arguments, prog_name="ampify", standalone_mode=False))
+        if given[:1] == ["rule"]:  # a file of that name is ./rule
+            return int(rule.main(given[1:], prog_name="ampify rule", standalone_mode=False))
+        return int(cli.main(given, prog_name="ampify", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -110,6 +120,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         streams.write_text(f"ampify: {project.bug_report(error)}")
         return OWN_BUG
+
+
+def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
+    """The rules that are left out."""
+    if not only and not skip:
+        return frozenset()
+    from ampify.plan.rules import RULES
+
+    known = {rule.code for rule in RULES}
+    for code in (*only, *skip):
+        if code not in known:
+            raise click.UsageError(f"{code} is none of the rules that can be chosen: {', '.join(sorted(known))}")
+    return frozenset(known.difference(only) if only else ()).union(skip)
+
+
+@click.command(context_settings={"max_content_width": 100})
+@click.argument("code", required=False)
+def rule(code: str | None) -> int:
+    """Print the manual page of a CODE, such as AMP210, or a list of all codes."""
+    from ampify import manual
+    from ampify.report import streams
+
+    try:
+        text = manual.page(code.upper()) if code else manual.index()
+    except KeyError:
+        raise click.UsageError(f"there is no {code}: `ampify rule` lists all codes") from None
+    streams.write_output(f"{text}\n".encode())
+    return 0
 
 
 def _check_usage(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ampify.diagnostics import Diagnostic
@@ -11,8 +12,10 @@ from ampify.source import SourceError, is_candidate, not_rewritable, parse
 if TYPE_CHECKING:
     import ast
 
-    from ampify.plan.edits import Plan
-    from ampify.program import Refusal
+    from ampify.analysis.analyse import Reading
+    from ampify.plan.edits import Edit, Hazards, Need, Plan
+    from ampify.plan.rules import Search
+    from ampify.program import Note, Refusal
 
 INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP109", "AMP112"})  # these stand before the line that they name
 
@@ -44,22 +47,37 @@ class AppliedEdit(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The outcome for one file. `output` is the input unless `status` is `converted`; `bug` marks a failure of ampify itself."""
+    """The outcome for one file. `output` is the input unless `status` is `converted`; `bug` marks a failure of ampify itself.
+
+    `needs` are the files that have to be rewritten with it."""
 
     status: Status
     output: bytes
     edits: tuple[AppliedEdit, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     bug: bool = False
+    needs: tuple[Need, ...] = ()
 
 
-def convert(source: bytes, options: Options = Options()) -> Result:
-    """Convert one file's bytes. Does no I/O and never raises on bad input: what is wrong is in the result."""
+Modules = Callable[["ast.Module"], Iterable[tuple[str, bytes]]]
+
+
+def no_modules(tree: ast.Module) -> Iterable[tuple[str, bytes]]:
+    """The files that a script imports, where none is looked for."""
+    return ()
+
+
+def convert(source: bytes, options: Options = Options(), modules: Modules = no_modules, need: Need | None = None) -> Result:
+    """Convert one file's bytes. Does no I/O and never raises on bad input: what is wrong is in the result.
+
+    `modules` gives the files that a syntax tree imports, as (path, bytes), where they matter. With `need` the file is one that
+    a converted script imports, and is rewritten for it.
+    """
     try:
         tree = parse(source)
-        if not is_candidate(source):
+        if need is None and not is_candidate(source):
             return Result("unchanged", source)
-        return _convert(source, tree, options)
+        return _convert(source, tree, options, modules, need)
     except SourceError as error:
         return Result("error", source, diagnostics=(error.diagnostic,))
     except RecursionError:
@@ -68,18 +86,28 @@ def convert(source: bytes, options: Options = Options()) -> Result:
         return _bug(source, f"{type(error).__name__}: {error}")
 
 
-def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
+def _convert(source: bytes, tree: ast.Module, options: Options, modules: Modules, need: Need | None) -> Result:
     # Imported here: a file without a training step pays for none of it.
     from ampify.analysis.analyse import read
-    from ampify.plan.planner import make_plan
-    from ampify.plan.rules import find
+    from ampify.plan.planner import make_module_plan, make_plan
+    from ampify.plan.rules import Search, find
 
     reading = read(tree)
     program = reading.program
     if program.amp:
         return Result("already", source)
-    rules = partial(find, reading, skip=options.skip, unsafe=options.unsafe)
+    search = Search(options.skip, options.unsafe)
+    if need is not None:
+        search = search._replace(entries=need.entries, asked=need.asked)
+
+    def rules(edits: list[Edit]) -> Hazards:  # called only if there is something to convert
+        nonlocal search
+        search = search._replace(modules=tuple(_readings(modules(tree))))
+        return find(reading, edits, search)
+
     plan = make_plan(program, options.dtype, options.runtime, rules)
+    if need is not None and not plan.edits and not plan.refusals:
+        plan = make_module_plan(program, options.runtime, rules)
     if plan.refusals:
         return Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
     if not plan.edits:
@@ -87,10 +115,19 @@ def _convert(source: bytes, tree: ast.Module, options: Options) -> Result:
     obstacle = not_rewritable(source)
     if obstacle:
         return _refused(source, "AMP920", 1, 1, obstacle)
-    return _render(source, tree, plan, options)
+    return _render(source, tree, plan, search)
 
 
-def _render(source: bytes, tree: ast.Module, plan: Plan, options: Options) -> Result:
+def _readings(modules: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, Reading]]:
+    """What is known of the files that a script imports; one that Python does not read has hazards of another kind."""
+    from ampify.analysis.analyse import read
+
+    for path, data in modules:
+        with suppress(SourceError, RecursionError):
+            yield path, read(parse(data))
+
+
+def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search) -> Result:
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
@@ -99,12 +136,12 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, options: Options) -> Re
         output = emit(source, plan)
         if not _keeps_lines(source, output, edits):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
-        prove(source, output, options.skip, options.unsafe)
+        prove(source, output, search)
     except UnreadableError as error:
         return _refused(source, "AMP920", error.line, error.column, "libcst does not read it")
     except ProofError as error:
         return _bug(source, str(error))
-    return Result("converted", output, edits, tuple(_note(n) for n in plan.notes))
+    return Result("converted", output, edits, tuple(_note(n) for n in plan.notes), needs=plan.needs)
 
 
 def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...]) -> bool:
@@ -146,10 +183,12 @@ def _diagnostic(refusal: Refusal) -> Diagnostic:
     return described(refusal.code, refusal.line, refusal.column + 1, refusal.detail)
 
 
-def _note(note: Refusal) -> Diagnostic:
+def _note(note: Note) -> Diagnostic:
+    from ampify.diagnostics import NOTES
+    from ampify.diagnostics import note as told
     from ampify.plan.rules import described
 
-    return described(note)
+    return told(note.code, note.line, note.detail, note.column + 1) if note.code in NOTES else described(note)
 
 
 def _refused(source: bytes, code: str, line: int, column: int, detail: str) -> Result:

@@ -32,13 +32,17 @@ EDITS = {
     "AMP109": "makes the loss scaler, which is on where CUDA is",
 }
 
-# What is to be known besides the edits, of a script with the runtime beside it. `{}` takes the versions.
+# What is to be known besides the edits, of a script that is converted. `{}` takes versions, or what was seen.
 NOTES = {
     "AMP191": ("puts the runtime beside the script, as ampify_runtime.py, {}", ""),
     "AMP192": ("updates the runtime beside the script, ampify_runtime.py, {}", ""),
     "AMP193": (
         "the script lies in a package, and `python -m` does not look for ampify_runtime beside it",
         "run it by its path, `python package/script.py`, or import relatively, or install ampify where it trains",
+    ),
+    "AMP194": (
+        "an optimizer's state is {}: a resumed run starts at the initial loss scale",
+        "save scaler.state_dict() too, and load it by scaler.load_state_dict(...)",
     ),
 }
 
@@ -134,13 +138,17 @@ REFUSALS = {
         "a custom autograd.Function cannot be kept in float32: {}",
         "call its `apply` in a statement of its own, with the tensors by position",
     ),
+    "AMP925": (
+        "code that it runs under autocast breaks in half precision, in a file that was not given, or not converted: {}",
+        "give that file too: `ampify script.py that_file.py`, or the directory",
+    ),
 }
 
 
-def note(code: str, line: int, detail: str) -> Diagnostic:
+def note(code: str, line: int, detail: str, column: int = 1) -> Diagnostic:
     """The diagnostic of a note."""
     message, remedy = NOTES[code]
-    return Diagnostic(code, "info", line, 1, message.format(detail), remedy)
+    return Diagnostic(code, "info", line, column, message.format(detail), remedy)
 
 
 def refusal(code: str, line: int, column: int, detail: str) -> Diagnostic:

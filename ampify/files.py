@@ -51,6 +51,11 @@ def is_directory(path: str) -> bool:
     return os.path.isdir(path)
 
 
+def is_file(path: str) -> bool:
+    """Whether the path leads to a regular file."""
+    return os.path.isfile(path)
+
+
 def exists(path: str) -> bool:
     """Whether there is anything at the path, a dangling link included."""
     return os.path.lexists(path)

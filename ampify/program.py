@@ -46,7 +46,12 @@ class Event(NamedTuple):
     tensors: bool = False
     soft: bool = False
     closure: int = -1  # of a STEP: the number of the function that it evaluates
-    text: str = ""  # DIFFERENTIATE: the name that autograd.grad is called by; SAVE, LOAD: the checkpoint, empty if written out
+    text: str = (
+        ""  # DIFFERENTIATE: the name that autograd.grad is called by; SAVE, LOAD: the checkpoint, by its name if it has one
+    )
+    form: str = (
+        ""  # SAVE, LOAD: the scaler's state is an `entry` beside it, a `statement` behind it, or lost; of one done, its key
+    )
 
 
 class Compute(Enum):
@@ -155,6 +160,15 @@ class Refusal(NamedTuple):
     detail: str
 
 
+class Note(NamedTuple):
+    """What is to be known of a script that is converted; `detail` completes the message of its code."""
+
+    code: str
+    line: int
+    column: int
+    detail: str
+
+
 class Program(NamedTuple):
     """All that planning needs to know of one file."""
 
@@ -169,4 +183,6 @@ class Program(NamedTuple):
     torch: tuple[tuple[int, str], ...]  # top-level imports of torch itself: (statement index, local name that means nothing else)
     devices: tuple[tuple[int, int], ...]  # where CUDA_VISIBLE_DEVICES is spoken of: (index of the top-level statement, line)
     sharded: tuple[int, ...]  # lines of FullyShardedDataParallel (FSDP1), whose ranks have different gradients
+    strings: frozenset[str]  # every string and keyword of the file
+    keyed: bool  # somebody goes through the keys of a checkpoint: it bears no new one
     relative: bool  # imports relatively at its top level: it runs as a part of a package only

@@ -5,14 +5,21 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ampify import files, ignore
-from ampify.convert import Options, Result, convert
+from ampify.convert import Options, Result, convert, no_modules
 from ampify.diagnostics import Diagnostic
 from ampify.files import FileError, Snapshot
+from ampify.source import SourceError, is_candidate, parse
 
 if TYPE_CHECKING:
+    import ast
+
+    from ampify.convert import Modules
+    from ampify.plan.edits import Need
     from ampify.vendor import Copy
 
 BUG = "AMP999"
+MODULES = 200  # files that one script imports, directly or through others, and that are looked into
+IMPORTED_BYTES = 4_000_000  # and their size; what is beyond is a library rather than somebody's model
 
 # Never walked into: version control, caches, environments and build results hold nobody's training script.
 SKIPPED_DIRECTORIES = frozenset(
@@ -53,20 +60,122 @@ def run(paths: Iterable[str], options: Options, *, write: bool) -> Iterator[Outc
     With `write` the converted files are replaced on disk. Whatever is wrong with one file is in its outcome and never
     stops the others.
     """
+    given = [(path, problem, files.identity(path)) for path, problem in discover(paths)]
+    job = _Job(options, write, {identity: path for path, _, identity in given})
     seen: set[str] = set()
-    supplied: set[str] = set()  # the directories that have the runtime, or would get it
-    for path, problem in discover(paths):
-        identity = files.identity(path)
+    later: list[tuple[str, str]] = []
+    for path, problem, identity in given:
         if identity in seen:
             continue
         seen.add(identity)
-        yield _failed(path, b"", problem) if problem else _process(path, options, supplied, write=write)
+        if problem:
+            yield _failed(path, b"", problem)
+        elif len(given) > 1 and job.is_module(path):
+            later.append((path, identity))
+        else:
+            yield job.outcome(path, identity)
+    for path, identity in later:
+        yield job.outcome(path, identity)
 
 
-def convert_bytes(path: str, source: bytes, options: Options) -> Outcome:
+class _Job:
+    """The files of one call, each converted once; a file that another needs rewritten comes before that one."""
+
+    def __init__(self, options: Options, write: bool, given: dict[str, str]) -> None:
+        self.options, self.write, self.given = options, write, given
+        self.needed: dict[str, Outcome] = {}  # what became of the files that scripts needed, by identity
+        self.converted: set[str] = set()
+        self.supplied: set[str] = set()  # the directories that have the runtime, or would get it
+
+    @staticmethod
+    def is_module(path: str) -> bool:
+        """Whether a file without a training step may be one that a script needs rewritten."""
+        data = files.read_optional(path)
+        return data is not None and b"torch" in data and not is_candidate(data)
+
+    def outcome(self, path: str, identity: str, need: "Need | None" = None) -> Outcome:
+        """Convert a file, or say what became of it when another needed it."""
+        if identity in self.needed:
+            return self.needed[identity]
+        outcome = self._process(path, need)
+        if outcome.result.status == "converted":
+            self.converted.add(identity)
+        return outcome
+
+    def _process(self, path: str, need: "Need | None") -> Outcome:
+        try:
+            snapshot = files.read(path)
+        except FileError as problem:
+            return _failed(path, b"", problem)
+        outcome = convert_bytes(path, snapshot.data, self.options, self._modules(snapshot), need)
+        if outcome.result.status != "converted":
+            return outcome
+        missing = next((n for n in outcome.result.needs if not self._rewritten(n)), None)
+        if missing is not None:
+            return outcome._replace(result=_without(snapshot, missing))
+        try:
+            if self.options.runtime == "vendor" and need is None:
+                outcome = _with_runtime(outcome, snapshot, self.supplied, write=self.write)
+            if self.write:
+                files.write(snapshot, outcome.result.output)
+        except FileError as problem:
+            return _failed(path, snapshot.data, problem)
+        return outcome
+
+    def _rewritten(self, need: "Need") -> bool:
+        """Whether a file that a script needs rewritten was given, and is."""
+        identity = files.identity(need.path)
+        if identity not in self.given:
+            return False
+        if identity not in self.converted and identity not in self.needed:
+            self.needed[identity] = self.outcome(self.given[identity], identity, need)
+        return identity in self.converted
+
+    def _modules(self, script: Snapshot) -> "Modules":
+        """What gives the local files that a script imports, directly or through others."""
+
+        def modules(tree: "ast.Module") -> Iterator[tuple[str, bytes]]:
+            from ampify.imports import candidates
+
+            seen = {script.target}
+            queue = [(tree, script.target)]
+            size = 0
+            while queue:
+                importing, path = queue.pop()
+                for places in candidates(importing, path):
+                    found = next((place for place in places if files.is_file(place)), None)
+                    identity = files.identity(found) if found else ""
+                    if not found or identity in seen or len(seen) > MODULES or "site-packages" in identity:
+                        continue
+                    seen.add(identity)
+                    data = files.read_optional(found) or b""
+                    size += len(data)
+                    if size > IMPORTED_BYTES:
+                        return
+                    try:
+                        queue.append((parse(data), identity))
+                    except SourceError:
+                        continue
+                    if b"torch" in data:
+                        yield os.path.relpath(found), data
+
+        return modules
+
+
+def _without(script: Snapshot, need: "Need") -> Result:
+    """The refusal of a script that needs another file rewritten."""
+    from ampify.diagnostics import refusal
+
+    detail = f"{need.path}:{need.line}: {need.code} {need.hazard}"
+    return Result("refused", script.data, diagnostics=(refusal("AMP925", 1, 1, detail),))
+
+
+def convert_bytes(
+    path: str, source: bytes, options: Options, modules: "Modules | None" = None, need: "Need | None" = None
+) -> Outcome:
     """convert(), with an exception that escapes it turned into a result: it is our bug, and other files are waiting."""
     try:
-        return Outcome(path, source, convert(source, options))
+        return Outcome(path, source, convert(source, options, modules or no_modules, need))
     except Exception as error:
         diagnostic = Diagnostic(BUG, "error", 1, 1, bug_report(error), "The file is left as it is.")
         return Outcome(path, source, Result("error", source, (), (diagnostic,), bug=True))
@@ -104,23 +213,6 @@ def _code_of(result: Result, check: bool, allow_refused: bool) -> int:
         return 3
     mistakes = any(d.severity == "error" and d.code.startswith("AMP3") for d in result.diagnostics)
     return 1 if check and (result.status == "converted" or mistakes) else 0
-
-
-def _process(path: str, options: Options, supplied: set[str], *, write: bool) -> Outcome:
-    try:
-        snapshot = files.read(path)
-    except FileError as problem:
-        return _failed(path, b"", problem)
-    outcome = convert_bytes(path, snapshot.data, options)
-    if outcome.result.status == "converted":
-        try:
-            if options.runtime == "vendor":
-                outcome = _with_runtime(outcome, snapshot, supplied, write=write)
-            if write:
-                files.write(snapshot, outcome.result.output)
-        except FileError as problem:
-            return _failed(path, snapshot.data, problem)
-    return outcome
 
 
 def _with_runtime(outcome: Outcome, script: Snapshot, supplied: set[str], *, write: bool) -> Outcome:

@@ -10,39 +10,44 @@ import ast
 import io
 import tokenize
 import warnings
-from collections.abc import Collection
 
 from ampify.analysis.analyse import Reading, read
 from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.walk import walk
 from ampify.plan.planner import make_plan
-from ampify.plan.rules import disabled, find
+from ampify.plan.rules import Search, disabled, find
 from ampify.program import Kind, Program, Scope
 from ampify.protocol import Overlay, check
+from ampify.source import check_compiles
 
 
 class ProofError(Exception):
     """The output does not keep the promise: a bug of ampify's, so nothing may be written."""
 
 
-def prove(original: bytes, output: bytes, skip: Collection[str] = (), unsafe: bool = False) -> None:
-    """Raises ProofError with the first promise that the output breaks; `skip` and `unsafe` as in ampify.convert.Options."""
+def prove(original: bytes, output: bytes, search: Search = Search()) -> None:
+    """Raises ProofError with the first promise that the output breaks; `search` says which rules looked, and at what.
+
+    Raises SourceError where the original does not compile, though it parses.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the user's code: not ours to print
             before, after = ast.parse(original), ast.parse(output)
             compile(output, "<converted>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError) as error:
+        check_compiles(original)
         raise ProofError(f"the output does not compile: {error}") from None
     _same_comments(original, output)
     names = Names(after)
     _imports_first(after, names)
+    _own_keys(Names(before), after, names)
     reading = read(after)
     _protocol(reading.program, names.plain is not None)
-    plan, hazards = make_plan(reading.program), find(reading, (), skip, unsafe)
+    plan, hazards = make_plan(reading.program), find(reading, (), search)
     if reading.program.refusals or plan.edits or plan.refusals or hazards.edits or hazards.refusals:
         raise ProofError("converting the output again would change it")
-    _disabled(reading, names, disabled(reading, skip, unsafe))
+    _disabled(reading, search)
     added = _added_import(after, names)
     erased = erase(after)
     difference = _difference(erase(before), erased, names)
@@ -90,6 +95,24 @@ def _imports_first(tree: ast.Module, names: Names) -> None:
             raise ProofError(f"line {stmt.lineno} of the output uses `{(used - known).pop()}` before its import")
 
 
+def _own_keys(before: Names, tree: ast.Module, names: Names) -> None:
+    """What is new beside optimizers' states, under a key of a dict or call, takes the place of nothing else."""
+    if before.scaler:
+        return  # the keys are there already
+    eraser = _Eraser(names)
+    keys: set[object] = set()
+    for node in walk(tree):
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            keys.update(getattr(k, "value", None) for k, v in pairs if eraser.is_state(v))
+        elif isinstance(node, ast.keyword) and eraser.is_state(node.value):
+            keys.add(node.arg)
+        elif isinstance(node, ast.Assign) and eraser.is_state(node.value):
+            keys.update(getattr(t.slice, "value", None) for t in node.targets if isinstance(t, ast.Subscript))
+    if clash := keys & before.strings:
+        raise ProofError(f"`{clash.pop()}`, the scaler's key in a checkpoint, is another's in the original")
+
+
 # protocol --------------------------------------------------------------------------------------------
 
 
@@ -111,12 +134,14 @@ def _region(scope: Scope, first: int, end: int) -> None:
             raise ProofError(f"line {stmt.line} of the output: {stmt.barrier.value} inside an autocast region")
 
 
-def _disabled(reading: Reading, names: Names, asked: set[int]) -> None:
+def _disabled(reading: Reading, search: Search) -> None:
     """Autocast is off only round single statements for which a rule asks for it."""
-    for stmt in reading.numbers:
-        if isinstance(stmt, ast.With) and any(names.is_disabled(item.context_expr) for item in stmt.items):
-            if len(stmt.body) > 1 or reading.numbers[stmt.body[0]][0] not in asked:
-                raise ProofError(f"line {stmt.lineno} of the output: autocast is off where nothing needs float32")
+    withs = [stmt for stmt in reading.numbers if isinstance(stmt, ast.With)]
+    off = [s for s in withs if any(reading.names.is_disabled(item.context_expr) for item in s.items)]
+    asked = disabled(reading, search) if off else set()
+    for stmt in off:
+        if len(stmt.body) > 1 or reading.numbers[stmt.body[0]][0] not in asked:
+            raise ProofError(f"line {stmt.lineno} of the output: autocast is off where nothing needs float32")
 
 
 # erasure ---------------------------------------------------------------------------------------------

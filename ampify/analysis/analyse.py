@@ -10,7 +10,7 @@ from ampify.analysis.existing import amp_in_use
 from ampify.analysis.flow import Builder, number
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.names import Names
-from ampify.analysis.roles import Roles
+from ampify.analysis.roles import Roles, Source
 from ampify.analysis.sites import Sites
 from ampify.program import Kind, Program, Refusal, Scope
 
@@ -56,7 +56,9 @@ def read(tree: ast.Module) -> Reading:
         refusals.extend(r for r in builder.refusals if _concerns(r, frame, scope, sites))
         if scope is not None:
             scopes.append(scope)
+    states: list[Source] = []
     if trains(scopes):
+        states.extend(state for builder in builders for state in builder.checkpoints())
         refusals.extend(hazards.find(tree, names, sites))
     program = Program(
         tuple(scopes),
@@ -70,6 +72,8 @@ def read(tree: ast.Module) -> Reading:
         _torch_names(tree, names, numbers),
         tuple((_top_level(tree, line, numbers), line) for line in names.devices),
         tuple(node.lineno for node in sharding.mentioned(tree, names)),
+        frozenset(names.strings),
+        bool(states) and sites.checkpoints.uses.gone_through(states),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
     )
     return Reading(tree, names, frames, roles, numbers, program)

@@ -23,6 +23,8 @@ class Raw(NamedTuple):
     soft: bool = False
     closure: ast.AST | None = None  # the function that a step evaluates
     text: str = ""
+    form: str = ""
+    mapping: ast.expr | None = None  # SAVE, LOAD: the checkpoint
 
 
 class Facts(NamedTuple):

@@ -9,7 +9,7 @@ from ampify.analysis import gradients, owners
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.roles import Role
+from ampify.analysis.roles import Role, Source
 from ampify.analysis.sites import Sites
 from ampify.analysis.syntax import blocks_of, header, uses_of
 from ampify.analysis.vocabulary import DETACHING, MUTATORS
@@ -57,6 +57,11 @@ class Builder:
         """The functions that steps of this frame evaluate, with the optimizer."""
         events = [e for facts in self.facts.values() for e in facts.events]
         return {e.closure: e.key for e in events if e.closure is not None}
+
+    def checkpoints(self) -> list[Source]:
+        """The checkpoints that may get the scaler's state."""
+        events = [e for facts in self.facts.values() for e in facts.events]
+        return [(e.mapping, self.frame) for e in events if e.mapping is not None and e.form and not e.done]
 
     def scope(self, closures: dict[ast.AST, str]) -> Scope | None:
         """The scope, or None where nothing in it takes part in training or evaluation."""
@@ -134,7 +139,18 @@ class Builder:
         else:
             targets = tuple(sorted(raw.roots))
         return Event(
-            raw.kind, targets, raw.line, raw.column, raw.call, raw.done, raw.loss, raw.tensors, raw.soft, closure, raw.text
+            raw.kind,
+            targets,
+            raw.line,
+            raw.column,
+            raw.call,
+            raw.done,
+            raw.loss,
+            raw.tensors,
+            raw.soft,
+            closure,
+            raw.text,
+            raw.form,
         )
 
     def _owners(self, raw: Raw) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ class Names:
         self.runtime: dict[str, str] = {}
         self.taken: set[str] = set()
         self.rebound: set[str] = set()  # names bound by something other than an import
+        self.strings: set[str] = set()  # and keywords: what may be the key of something
         self.devices: list[int] = []  # lines that choose the devices of the process through its environment
         self.imported: dict[str, list[ast.stmt]] = {}  # by local name, the statements that import it
         assigned: dict[str, list[ast.expr]] = {}
@@ -63,7 +64,10 @@ class Names:
             elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
                 self.rebound.add(node.name)
             elif isinstance(node, ast.Constant | ast.keyword):
-                if (node.value if isinstance(node, ast.Constant) else node.arg) == DEVICES:
+                text = node.value if isinstance(node, ast.Constant) else node.arg
+                if isinstance(text, str):
+                    self.strings.add(text)
+                if text == DEVICES:
                     self.devices.append(node.lineno)
         self.rebound.update(assigned)
         self.taken.update(self.aliases, self.rebound)

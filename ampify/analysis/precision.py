@@ -118,11 +118,13 @@ class Precisions:
                 self._bind(stmt.target, new, stmt.value)
         elif isinstance(stmt, ast.For | ast.AsyncFor | ast.While):
             for _ in range(2):  # twice, for values that a loop carries round
+                earlier = dict(self.named)
                 if isinstance(stmt, ast.While):
                     self._of(stmt.test)
                 else:
                     self._bind(stmt.target, self._element(stmt.iter), None)
                 self._block(stmt.body)
+                self._merge(earlier)
             self._block(stmt.orelse)
         elif isinstance(stmt, ast.If):
             self._of(stmt.test)
@@ -130,7 +132,7 @@ class Precisions:
             self._block(stmt.body)
             taken, self.named = self.named, untouched
             self._block(stmt.orelse)
-            self.named = {name: join(taken.get(name, NONE), self.named.get(name, NONE)) for name in taken | self.named}
+            self._merge(taken)
         else:
             for part in header(stmt):
                 if isinstance(part, ast.expr):
@@ -138,6 +140,10 @@ class Precisions:
             for block in blocks_of(stmt):
                 self._block(block)
         self.inside = before
+
+    def _merge(self, other: dict[str, Precision]) -> None:
+        """Names are now what they are here, or what they are there."""
+        self.named = {name: join(other.get(name, NONE), self.named.get(name, NONE)) for name in other | self.named}
 
     def _element(self, node: ast.expr) -> Precision:
         """What iterating over an expression gives; data comes in as float32."""
@@ -167,7 +173,7 @@ class Precisions:
     def _of(self, node: ast.expr) -> Precision:
         self._note(node)
         value = self._evaluate(node)
-        self.values[node] = value
+        self.values[node] = join(self.values.get(node, NONE), value)
         return value
 
     def _evaluate(self, node: ast.expr) -> Precision:

@@ -154,18 +154,22 @@ class Roles:
 
     def passed(self, name: str, frame: Frame) -> list[Source]:
         """What callers in this file pass for a parameter of a function."""
-        node = frame.node
-        assert not isinstance(node, ast.Module)
-        positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+        positional = self.positional(frame)
         found: list[Source] = []
         for call, where in self.frames.callers(frame):
-            shift = 1 if frame.owner is not None and not self._static(frame) else 0
-            at = positional.index(name) - shift if name in positional else -1
+            at = positional.index(name) if name in positional else -1
             passed = [k.value for k in call.keywords if k.arg == name]
             if not passed and 0 <= at < len(call.args) and not any(isinstance(a, ast.Starred) for a in call.args[: at + 1]):
                 passed = [call.args[at]]
             found.extend((value, where) for value in passed)
         return found
+
+    def positional(self, frame: Frame) -> list[str]:
+        """The parameters of a function that may be passed by their position, without the instance of a method."""
+        node = frame.node
+        assert not isinstance(node, ast.Module)
+        bound = frame.owner is not None and not self._static(frame)
+        return [a.arg for a in (*node.args.posonlyargs, *node.args.args)][bound:]
 
     @staticmethod
     def _static(frame: Frame) -> bool:

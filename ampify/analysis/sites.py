@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from ampify.analysis import checkpoints, gradients, owners
+from ampify.analysis import gradients, owners
+from ampify.analysis.checkpoints import Checkpoints, State
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.forward import computes, level_of
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
@@ -25,6 +26,7 @@ class Sites:
     def __init__(self, names: Names, frames: Frames, roles: Roles) -> None:
         self.names, self.frames, self.roles = names, frames, roles
         self.scaler = names.scaler
+        self.checkpoints = Checkpoints(names, roles)
         self.summaries: Summaries = {}
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
         summarize(roles, self.read, self.summaries)
@@ -108,22 +110,27 @@ class _Reading:
 
     def checkpoints(self) -> None:
         """Notes where optimizers' states are saved and loaded, and where the scaler's are already."""
-        scaler, stmt = self.sites.scaler, self.stmt
-        for call, container in checkpoints.saved(stmt, self.nodes, self.frame, self.roles, scaler):
-            if call in self.ordinals:
-                self.note(Kind.SAVE, call, call=self.ordinals[call], text=container)
-        value = stmt.value if isinstance(stmt, ast.Expr | ast.Assign) else None
-        if isinstance(value, ast.Call) and isinstance(stmt, ast.Expr):
-            checkpoint = checkpoints.loaded(value, self.frame, self.roles)
-            if checkpoint:
-                self.note(Kind.LOAD, value, text=checkpoint)
-            elif scaler and dotted(value.func) == f"{scaler}.load_state_dict" and value.args:
-                source = value.args[0]
+        scaler, stmt, found = self.sites.scaler, self.stmt, self.sites.checkpoints
+        for state in found.saved(stmt, self.nodes, self.parents, self.frame):
+            self.state(Kind.SAVE, state, self.ordinals[state.call])
+        target = stmt.targets[0] if isinstance(stmt, ast.Assign) else None
+        for value, key in found.own_keys(stmt, self.nodes):
+            text = dotted(target.value) if isinstance(target, ast.Subscript) else ""
+            self.note(Kind.SAVE, value, text=text, form=key, done=True)
+        for node in self.nodes:
+            if not isinstance(node, ast.Call):
+                continue
+            if loaded := found.loaded(stmt, node, self.frame):
+                self.state(Kind.LOAD, loaded)
+            elif scaler and dotted(node.func) == f"{scaler}.load_state_dict" and node.args:
+                source = node.args[0]
                 taken = source.func.value if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute) else source
-                self.note(Kind.LOAD, value, text=dotted(taken), done=True)
-        elif value is not None and checkpoints.is_state(value, scaler) and isinstance(stmt, ast.Assign):
-            if isinstance(stmt.targets[0], ast.Subscript):
-                self.note(Kind.SAVE, value, text=dotted(stmt.targets[0].value), done=True)
+                self.note(Kind.LOAD, node, text=dotted(taken), done=True)
+
+    def state(self, kind: Kind, state: State, call: int = 0) -> None:
+        """Notes an optimizer's state that is saved or loaded."""
+        text = dotted(state.mapping) if state.mapping is not None else ""
+        self.note(kind, state.call, call=call, text=text, form=state.form, mapping=state.mapping)
 
     def created(self, targets: list[ast.expr]) -> None:
         """Notes the building of an optimizer of torch's."""

@@ -23,6 +23,9 @@ HARMLESS = frozenset(
         "hasattr getattr next range min max reversed callable vars super"
     ).split()
 )
+GOING_THROUGH = frozenset(  # functions that go through the keys of a dict, or count them
+    "len set frozenset list tuple sorted reversed iter enumerate zip map filter any all sum min max".split()
+)
 STANDARD = frozenset("itertools functools copy math os sys json logging random time operator collections numpy".split())
 NOT_OPTIMIZERS = frozenset(
     {"env", "envs", "prof", "profiler", "pbar", "bar", "timer", "logger", "world", "sim", "simulator", "game", "viz"}

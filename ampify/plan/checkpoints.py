@@ -1,14 +1,28 @@
 """Checkpoints: the scaler's state beside the optimizer's, where that is saved and where it is loaded.
 
 Source: the torch.amp.GradScaler reference ("state_dict", "load_state_dict"): a run that resumes without it starts at the initial
-scale. Loading is written so that a checkpoint from before the conversion, without the key, still loads.
+scale. Loading is written so that a checkpoint from before the conversion, without the key, still loads. Where the scaler's state
+has no place a note says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ampify.plan.edits import Edit, Insert, Rewrite
 from ampify.plan.places import Places
-from ampify.program import Event, Kind, Scope, Stmt
+from ampify.program import Event, Kind, Note, Program, Scope, Stmt
+
+STATES = (Kind.SAVE, Kind.LOAD)
+KEYS = ("scaler", "grad_scaler", "amp_scaler")
+
+
+def key_of(program: Program) -> str:
+    """The scaler's key in checkpoints: the one that it has already, or one that nothing else of the file is called by."""
+    events = [e for scope in program.scopes for s in scope.statements() for e in s.events]
+    own = next((e.form for e in events if e.kind is Kind.SAVE and e.done and e.form), "")
+    taken = (program.taken - set(program.runtime.values())) | program.strings
+    return own or next(k for k in (*KEYS, *(f"{KEYS[-1]}{i}" for i in range(2, 100))) if k not in taken)
 
 
 def plan_checkpoints(scope: Scope, places: Places, key: str) -> list[Edit]:
@@ -16,19 +30,36 @@ def plan_checkpoints(scope: Scope, places: Places, key: str) -> list[Edit]:
     edits: list[Edit] = []
     for stmt in scope.statements():
         for event in stmt.events:
-            if event.kind is Kind.SAVE and not event.done:
-                if not event.text:
-                    edits.append(Rewrite(stmt.number, "state_dict", event.call, "beside", "AMP111", key))
-                elif _is_last(stmt, event, places):
-                    edits.append(Insert(stmt.number, True, f"{event.text}[{key!r}] = {{scaler}}.state_dict()", "AMP111"))
-            elif event.kind is Kind.LOAD and not event.done and _is_last(stmt, event, places):
+            if event.kind not in STATES or event.done or not event.form:
+                continue
+            if event.form == "entry":
+                edits.append(Rewrite(stmt.number, "state_dict", event.call, "beside", "AMP111", key))
+            elif not _is_last(stmt, event, places):
+                continue
+            elif event.kind is Kind.SAVE:
+                edits.append(Insert(stmt.number, True, f"{event.text}[{key!r}] = {{scaler}}.state_dict()", "AMP111"))
+            else:
                 text = f"{{scaler}}.load_state_dict({event.text}.get({key!r}, {{{{}}}}))"
                 edits.append(Insert(stmt.number, True, text, "AMP112"))
     return edits
 
 
+def lost_states(scope: Scope, keyed: bool, planned: bool) -> Iterator[Note]:
+    """Where an optimizer's state goes without the scaler's; `planned` says whether the others get it."""
+    events = [e for s in scope.statements() for e in s.events if e.kind in STATES]
+    held = {(e.kind, e.text) for e in events if e.text and (e.done or (planned and e.form))}
+    for event in events:
+        if event.done or (planned and event.form):
+            continue
+        if any(event.kind is kind and (event.text + "[").startswith((text + "[", text + ".")) for kind, text in held):
+            continue  # another statement puts it into the same checkpoint
+        what = "saved" if event.kind is Kind.SAVE else "loaded"
+        why = ", as the keys of a checkpoint are gone through here" if keyed and event.form else ""
+        yield Note("AMP194", event.line, event.column, f"{what} without the scaler's{why}")
+
+
 def _is_last(stmt: Stmt, event: Event, places: Places) -> bool:
     """Whether no later statement of the block saves to, or loads from, the same checkpoint, the scaler's own included."""
     place = places[stmt.number]
-    later = [e for s in place.block[place.position + 1 :] for e in s.events]
+    later = [e for s in place.block[place.position + 1 :] for e in s.events if e.form or e.done]
     return not any(e.kind is event.kind and e.text == event.text for e in later)

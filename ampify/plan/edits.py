@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ampify.program import Refusal
+from ampify.program import Note, Refusal
 
 
 class Wrap(NamedTuple):
@@ -60,12 +60,29 @@ class Splice(NamedTuple):
 Edit = Wrap | Insert | Rewrite | Disable | Splice
 
 
+class Need(NamedTuple):
+    """A hazard in a file that a script imports: that file has to be rewritten with it.
+
+    `entries` are the names that regions of other files call in it, `asked` the codes of the rules that other files' code
+    makes look there.
+    """
+
+    path: str
+    line: int
+    code: str
+    hazard: str
+    entries: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+
+
 class Hazards(NamedTuple):
-    """What the rules want done about numeric hazards: edits, reasons against converting the file, and notes."""
+    """What the rules want done about numeric hazards: edits, reasons against converting the file, notes, and what other files
+    need."""
 
     edits: list[Edit]
     refusals: list[Refusal]
-    notes: list[Refusal]
+    notes: list[Note]
+    needs: list[Need]
 
 
 class Import(NamedTuple):
@@ -86,4 +103,5 @@ class Plan(NamedTuple):
     region: str = "{autocast}()"  # the context of a region
     disabled: str = "{autocast}(enabled=False)"  # and of what is kept out of one
     refusals: tuple[Refusal, ...] = ()
-    notes: tuple[Refusal, ...] = ()  # what the author should know, with the code of a rule
+    notes: tuple[Note, ...] = ()
+    needs: tuple[Need, ...] = ()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ampify.plan.checkpoints import plan_checkpoints
-from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Plan, Rewrite, Splice, Wrap
+from ampify.plan.checkpoints import key_of, lost_states, plan_checkpoints
+from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Need, Plan, Rewrite, Splice, Wrap
 from ampify.plan.places import Places
 from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
@@ -50,28 +50,39 @@ def make_plan(program: Program, dtype: str | None = None, runtime: str = "import
         return Plan(refusals=_telling(refusals))
     if not any(isinstance(e, Rewrite) for e in edits):
         return Plan()
-    key = "grad_scaler" if "scaler" in program.taken and "scaler" not in program.runtime.values() else "scaler"
+    key, saves = key_of(program), not plain and not program.keyed  # torch's scaler loads no checkpoint without its state
     for scope in program.scopes:
         edits.extend(plan_penalties(scope))
-        if not plain:  # the notes of PyTorch let a schedule run on, and torch's scaler loads no checkpoint without its state
+        if not plain:  # the notes of PyTorch let a schedule run on
             edits.extend(plan_schedules(scope))
+        if saves:
             edits.extend(plan_checkpoints(scope, Places(scope), key))
         edits.extend(uncovered(scope, plan_evaluation(scope)))
-    notes: tuple[Refusal, ...] = ()
+    lost = [n for scope in program.scopes for n in lost_states(scope, program.keyed, saves)]
+    notes = () if dtype == "bf16" else tuple({n.line: n for n in sorted(lost, reverse=True)}.values())[::-1]
+    needs: tuple[Need, ...] = ()
     if rules is not None:
         found = rules(edits)
         if found.refusals:
             return Plan(refusals=_telling(found.refusals))
-        edits, notes = [*_needed(edits, found.edits, program), *found.edits], tuple(found.notes)
+        edits, notes = [*_needed(edits, found.edits, program), *found.edits], (*notes, *found.notes)
+        needs = tuple(found.needs)
     edits.sort(key=_anchor)
-    if plain:
-        return _with_torch(program, edits, dtype)._replace(notes=notes)
-    return _with_runtime(program, edits, dtype, runtime)._replace(notes=notes)
+    plan = _with_torch(program, edits, dtype) if plain else _with_runtime(program, edits, dtype, runtime)
+    return plan if plan.refusals else plan._replace(notes=notes, needs=needs)
 
 
-def make_module_plan(program: Program, edits: list[Edit], runtime: str) -> Plan:
-    """The plan of a module whose code runs under a script's autocast: the rules' edits, and what they import."""
-    return _with_runtime(program, sorted(edits, key=_anchor), None, runtime) if edits else Plan()
+def make_module_plan(program: Program, runtime: str, rules: Rules) -> Plan:
+    """The plan of a file without a training step, whose code runs under a script's autocast: what the rules write there."""
+    found = rules([])
+    if found.refusals or not found.edits:
+        return Plan(refusals=tuple(found.refusals))
+    edits = sorted(found.edits, key=_anchor)
+    if runtime == "torch":
+        beyond = [Refusal("AMP923", line, 0, detail) for line, detail in _beyond_torch(program, edits, -1)]
+        if beyond:
+            return Plan(refusals=tuple(beyond))
+    return _with_runtime(program, edits, None, runtime)._replace(notes=tuple(found.notes))
 
 
 def _with_runtime(program: Program, edits: list[Edit], dtype: str | None, runtime: str) -> Plan:

@@ -87,43 +87,66 @@ class _StateBeside(cst.CSTTransformer):
 
     def leave_Dict(self, original_node: cst.Dict, updated_node: cst.Dict) -> cst.BaseExpression:
         for i, element in enumerate(original_node.elements):
-            if isinstance(element, cst.DictElement) and element.value is self.state and isinstance(element.key, cst.SimpleString):
-                quote = element.key.quote
+            if isinstance(element, cst.DictElement) and _holds(element.value, self.state):
+                quote = element.key.quote if isinstance(element.key, cst.SimpleString) else '"'
                 new = cst.DictElement(
                     cst.SimpleString(f"{quote}{self.key}{quote}"),
                     self.own,
                     whitespace_after_colon=element.whitespace_after_colon,
                 )
-                space = original_node.lbrace.whitespace_after
-                return updated_node.with_changes(elements=_inserted(list(updated_node.elements), i, new, space))
+                space, closing = original_node.lbrace.whitespace_after, updated_node.rbrace.whitespace_before
+                elements, closing = _inserted(list(updated_node.elements), i, new, space, closing)
+                rbrace = updated_node.rbrace.with_changes(whitespace_before=closing)
+                return updated_node.with_changes(elements=elements, rbrace=rbrace)
         return updated_node
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
         for i, argument in enumerate(original_node.args):
-            if argument.value is self.state and argument.keyword is not None:
+            if argument.keyword is not None and _holds(argument.value, self.state):
                 new = argument.with_changes(keyword=cst.Name(self.key), value=self.own, comma=cst.MaybeSentinel.DEFAULT)
-                space = original_node.whitespace_before_args
-                return updated_node.with_changes(args=_inserted(list(updated_node.args), i, new, space))
+                space, closing = original_node.whitespace_before_args, argument.whitespace_after_arg
+                args, closing = _inserted(list(updated_node.args), i, new, space, closing)
+                args[i] = args[i].with_changes(whitespace_after_arg=cst.SimpleWhitespace(""))
+                args[i + 1] = args[i + 1].with_changes(whitespace_after_arg=closing)
+                return updated_node.with_changes(args=args)
         return updated_node
 
 
-def _inserted(items: list[Any], at: int, new: Any, opening: cst.BaseParenthesizableWhitespace) -> list[Any]:
-    """The entries of a dict or call with a new one behind the one at `at`, one to a line if they are; comments stay in place."""
+def _holds(value: cst.BaseExpression, state: cst.Call) -> bool:
+    """Whether the value of an entry is a state, by itself, as a copy or under a condition; not of an entry further inside."""
+    if isinstance(value, cst.IfExp):
+        return _holds(value.body, state) or _holds(value.orelse, state)
+    if isinstance(value, cst.Call) and value is not state and [a.keyword for a in value.args] == [None]:
+        return _holds(value.args[0].value, state)
+    return value is state
+
+
+def _inserted(
+    items: list[Any], at: int, new: Any, opening: cst.BaseParenthesizableWhitespace, closing: cst.BaseParenthesizableWhitespace
+) -> tuple[list[Any], cst.BaseParenthesizableWhitespace]:
+    """The entries of a dict or call with a new one behind the one at `at`, one to a line if they are; comments stay in place.
+
+    `closing` is what stands behind the last entry, if it has no comma; it comes back without a comment that belongs to that.
+    """
     before = items[at]
-    lines = isinstance(opening, cst.ParenthesizedWhitespace)
     between: cst.BaseParenthesizableWhitespace = cst.SimpleWhitespace(" ")
-    if lines and isinstance(opening, cst.ParenthesizedWhitespace):
+    if isinstance(opening, cst.ParenthesizedWhitespace):
         between = cst.ParenthesizedWhitespace(indent=opening.indent, last_line=opening.last_line)
-    if isinstance(before.comma, cst.Comma):
-        after = before.comma.whitespace_after
-        if isinstance(after, cst.ParenthesizedWhitespace) and isinstance(between, cst.ParenthesizedWhitespace):
-            between = between.with_changes(first_line=after.first_line)
-            after = after.with_changes(
-                first_line=after.first_line.with_changes(comment=None, whitespace=cst.SimpleWhitespace(""))
-            )
+    after = before.comma.whitespace_after if isinstance(before.comma, cst.Comma) else None
+    last = at == len(items) - 1
+    if isinstance(between, cst.ParenthesizedWhitespace):
+        if isinstance(after, cst.ParenthesizedWhitespace):
+            between, after = between.with_changes(first_line=after.first_line), _without_comment(after)
+        elif last and isinstance(closing, cst.ParenthesizedWhitespace):
+            between, closing = between.with_changes(first_line=closing.first_line), _without_comment(closing)
+    if after is not None:
         new = new.with_changes(comma=before.comma.with_changes(whitespace_after=after))
     items[at : at + 1] = [before.with_changes(comma=cst.Comma(whitespace_after=between)), new]
-    return items
+    return items, closing
+
+
+def _without_comment(space: cst.ParenthesizedWhitespace) -> cst.ParenthesizedWhitespace:
+    return space.with_changes(first_line=space.first_line.with_changes(comment=None, whitespace=cst.SimpleWhitespace("")))
 
 
 def _bare(node: cst.BaseExpression) -> cst.BaseExpression:

@@ -85,7 +85,7 @@ EVENTS = {
     "state = dict(opt=optimizer.state_dict(), epoch=3)": ["save"],
     "best = optimizer.state_dict()": [],
     "optimizer.load_state_dict(ckpt['opt'])": ["load"],
-    "optimizer.load_state_dict(state)": [],
+    "optimizer.load_state_dict(state)": ["load"],
     "(a + b).backward()": ["backward"],
     "losses['gen'].backward()": ["backward"],
     "self.loss.backward()": ["backward"],

@@ -25,6 +25,22 @@ def converted(training_script: bytes) -> bytes:
     return result.output
 
 
+def test_a_note_is_printed_once_and_is_no_failure(ampify: Ampify, train: Path) -> None:
+    train.write_bytes(train.read_bytes() + b"torch.save(optimizer.state_dict(), 'optimizer.pt')\n")
+    line = train.read_bytes().count(b"\n")
+    report = json.loads(ampify("--format", "json", "--check", "train.py").stdout)
+    assert [(d["code"], d["severity"], d["line"]) for d in report["files"][0]["diagnostics"]] == [("AMP194", "info", line)]
+    assert ampify("--check", "-q", "train.py").stderr == b""
+    done = ampify("train.py")
+    assert done.returncode == 0
+    assert done.stderr.decode().splitlines()[1:3] == [
+        f"train.py:{line}:12: AMP194 an optimizer's state is saved without the scaler's: "
+        "a resumed run starts at the initial loss scale",
+        "  save scaler.state_dict() too, and load it by scaler.load_state_dict(...)",
+    ]
+    assert b"AMP194" not in ampify("train.py").stderr
+
+
 def test_converts_in_place_and_then_has_nothing_to_do(ampify: Ampify, train: Path, converted: bytes) -> None:
     done = ampify("train.py")
     assert done.returncode == 0

@@ -16,7 +16,7 @@ HINT = Diagnostic("AMP302", "warning", 4, 1, "a hint")
 FAILURE = Diagnostic("AMP999", "error", 1, 1, "the proof failed")
 
 
-def _convert(source: bytes, options: Options = Options()) -> Result:
+def _convert(source: bytes, options: Options = Options(), *_: object) -> Result:
     """What the file's contents ask for."""
     edit = AppliedEdit("AMP101", 2, 3, "the forward pass runs under autocast")
     match source.decode().strip():
@@ -137,7 +137,7 @@ def test_a_mistake_of_the_command_line_itself_is_123_too(
 
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(source: bytes, options: Options) -> Result:
+    def interrupted(source: bytes, *_: object) -> Result:
         if source == b"unchanged\n":
             raise KeyboardInterrupt
         return _convert(source)
@@ -170,7 +170,7 @@ def test_what_standard_input_gives(
 
 
 def test_a_file_that_changes_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def slow(source: bytes, options: Options) -> Result:
+    def slow(source: bytes, *_: object) -> Result:
         if source == b"converted\n":
             Path("converted.py").write_text("edited meanwhile\n")
         return _convert(source)

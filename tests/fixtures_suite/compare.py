@@ -38,16 +38,17 @@ def exact_problems(reference: Record, candidate: Record) -> list[str]:
 
 def close_problems(reference: Record, candidate: Record, tolerance: float) -> list[str]:
     """What is wrong with a half-precision run: first gradients further off than by rounding, or nothing in half."""
-    problems = run_problems(reference, candidate)
+    problems = run_problems(reference, candidate) + _first_step_problems(reference, candidate, tolerance)
     first_expected, first_got = _first_gradients(reference), _first_gradients(candidate)
-    for number in first_expected.keys() & first_got.keys():
-        error = relative_error(first_expected[number], first_got[number])
-        if not error <= tolerance:
-            problems.append(f"first step of optimizer {number}: relative gradient error {error:.4g} > {tolerance:g}")
     doubles = all(g.dtype is torch.float64 for grads in first_expected.values() for g in grads if g is not None)
     if first_expected and not doubles and _same(first_expected, first_got):  # autocast leaves float64 alone
         problems.append("gradients are those of fp32: nothing ran in half precision")
     return problems
+
+
+def divergences(reference: Record, candidate: Record, tolerance: float) -> list[str]:
+    """Where a half-precision run trains otherwise: first gradients further off than by rounding, or steps left out."""
+    return _step_problems(reference, candidate) + _first_step_problems(reference, candidate, tolerance)
 
 
 def run_problems(reference: Record, candidate: Record) -> list[str]:
@@ -57,10 +58,22 @@ def run_problems(reference: Record, candidate: Record) -> list[str]:
         problems.append(f"the original fails: {reference['error']}")
     if candidate["error"]:
         problems.append(f"it fails: {candidate['error']}")
+    return problems + _step_problems(reference, candidate)
+
+
+def _step_problems(reference: Record, candidate: Record) -> list[str]:
     counts = [_count(record) for record in (reference, candidate)]
-    if counts[0] != counts[1]:
-        problems.append(f"steps by optimizer: {counts[1]} instead of {counts[0]}")
-    return problems
+    return [] if counts[0] == counts[1] else [f"steps by optimizer: {counts[1]} instead of {counts[0]}"]
+
+
+def _first_step_problems(reference: Record, candidate: Record, tolerance: float) -> list[str]:
+    expected, got = _first_gradients(reference), _first_gradients(candidate)
+    errors = {number: relative_error(expected[number], got[number]) for number in expected.keys() & got.keys()}
+    return [
+        f"first step of optimizer {number}: relative gradient error {error:.4g} > {tolerance:g}"
+        for number, error in errors.items()
+        if not error <= tolerance
+    ]
 
 
 def relative_error(expected: list[Any], got: list[Any]) -> float:

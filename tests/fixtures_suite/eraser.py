@@ -11,7 +11,7 @@ import tokenize
 
 _RUNTIME = "ampify_runtime"
 _NAMES = frozenset({"autocast", "configure", "custom_bwd", "custom_fwd", "full_precision", "scaler"})
-_KEYS = frozenset({"scaler", "grad_scaler"})
+_KEYS = frozenset({"scaler", "grad_scaler", "amp_scaler"})
 
 
 def erasure_problems(original: bytes, output: bytes) -> list[str]:
@@ -59,7 +59,8 @@ def _torch_erased(source: bytes) -> list[str]:
         dtype = "bfloat16" if on == "False" else "float16"
         region = f"{torch}.autocast('cuda', dtype={torch}.{dtype}, enabled={enabled})"
         del tree.body[at : at + 2]
-        erased = _TorchEraser({"scaler": scaler}, region).visit(tree)
+        off = f"{torch}.autocast('cuda', enabled=False)"
+        erased = _TorchEraser({"scaler": scaler}, (region, off)).visit(tree)
         texts = [ast.dump(_Neutral().visit(erased), indent=1)]
         if at > 0 and isinstance(tree.body[at - 1], ast.Import):
             del tree.body[at - 1]
@@ -162,14 +163,14 @@ class _Eraser(ast.NodeTransformer):
 class _TorchEraser(_Eraser):
     """The same forms but for the region's context, without those that only the runtime has."""
 
-    def __init__(self, names: dict[str, str], region: str) -> None:
+    def __init__(self, names: dict[str, str], regions: tuple[str, ...]) -> None:
         super().__init__(names)
-        self.region = region
+        self.regions = regions
 
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)
         ours = len(node.items) == 1 and node.items[0].optional_vars is None
-        return node.body if ours and ast.unparse(node.items[0].context_expr) == self.region else node
+        return node.body if ours and ast.unparse(node.items[0].context_expr) in self.regions else node
 
     def _scaler_call(self, node: ast.AST, *methods: str) -> bool:
         return super()._scaler_call(node, *(m for m in methods if m in ("scale", "unscale_", "step", "update")))

@@ -39,7 +39,7 @@ class ForkServer:
             reply = pickle.loads(_receive(self._process.stdout))
             if isinstance(reply, str):
                 raise RuntimeError(reply)
-            self._known[key] = torch.load(_bytes_io(reply), weights_only=False)
+            self._known[key] = torch.load(_bytes_io(reply), "cpu", weights_only=False)
         return self._known[key]
 
     def close(self) -> None:

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from tests import cuda_policy
+
 # The layers autocast is for: they have weights and a half-precision kernel.
 _LAYERS = (
     nn.Linear,
@@ -35,6 +37,13 @@ MODES: dict[str, dict[str, str]] = {
     "growing": {"AMPIFY_MODE": "scale-only"},
     "fp16": {"AMPIFY_MODE": "fp16"},
     "bf16": {"AMPIFY_MODE": "bf16"},
+    # The same with CUDA's policy on the CPU: see tests/cuda_policy.py.
+    "cuda-fp16": {"AMPIFY_MODE": "fp16"},
+    "cuda-bf16": {"AMPIFY_MODE": "bf16"},
+    # On the accelerator that torch reports, and on the CPU if it reports none.
+    "gpu-original": {},
+    "gpu-fp16": {"AMPIFY_MODE": "fp16"},
+    "gpu-bf16": {"AMPIFY_MODE": "bf16"},
     # Of what `--runtime torch` writes: as it runs without a GPU, and with its scaler or its autocast on, on the CPU.
     "torch": {},
     "torch scaling": {},
@@ -42,8 +51,8 @@ MODES: dict[str, dict[str, str]] = {
     "torch half": {},
 }
 INIT_SCALE = 1024
-_SCALED = frozenset({"scale-only", "growing", "fp16", "torch scaling", "torch growing"})
-_AUTOCAST = frozenset({"fp16", "bf16", "torch half"})
+_SCALED = frozenset({"scale-only", "growing", "fp16", "cuda-fp16", "gpu-fp16", "torch scaling", "torch growing"})
+_AUTOCAST = frozenset({"fp16", "bf16", "cuda-fp16", "cuda-bf16", "gpu-fp16", "gpu-bf16", "torch half"})
 
 Record = dict[str, Any]
 
@@ -54,11 +63,14 @@ def run_script(source: bytes, path: str, mode: str) -> Record:
     steps: (optimizer's number, gradients it saw, parameters after it), one for each step taken. An exception is in
     `error`, as a traceback.
     """
-    os.environ.update(MODES[mode], AMPIFY_INIT_SCALE=str(INIT_SCALE), AMPIFY_DEVICE="cpu")
+    device = _use_accelerator() if mode.startswith("gpu-") else "cpu"
+    if mode.startswith("cuda-"):
+        cuda_policy.install()
+    os.environ.update(MODES[mode], AMPIFY_INIT_SCALE=str(INIT_SCALE), AMPIFY_DEVICE=device)
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-    watcher = _Watcher(mode)
+    watcher = _Watcher(mode, device)
     main = types.ModuleType("__main__")
     main.__dict__.update(__file__=path, __builtins__=builtins)
     sys.modules["__main__"], sys.argv = main, [path]
@@ -84,11 +96,29 @@ def run_script(source: bytes, path: str, mode: str) -> Record:
     }
 
 
+def _use_accelerator() -> str:
+    """Let what a script makes lie on the accelerator; its device type.
+
+    No dropout: there the masks drawn may depend on the dtype, and so on the mode.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device = accelerator.type if accelerator is not None else "cpu"
+    torch.set_default_device(device)
+    attention = nn.functional.scaled_dot_product_attention
+
+    def attend(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, *args: Any, **kwargs: Any) -> Any:
+        return attention(query, key, value, attn_mask, 0.0, *args, **kwargs)
+
+    nn.functional.scaled_dot_product_attention = attend
+    nn.functional.dropout = lambda input, *_, **__: input
+    return device
+
+
 class _Watcher:
     """Hooks every optimizer, backward and layer forward of the process."""
 
-    def __init__(self, mode: str) -> None:
-        self.mode = mode
+    def __init__(self, mode: str, device: str) -> None:
+        self.mode, self.device = mode, device
         self.steps: list[tuple[int, list[torch.Tensor | None], list[torch.Tensor]]] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         self.problems: list[str] = []
@@ -99,7 +129,7 @@ class _Watcher:
         register_optimizer_step_post_hook(self._after_step)
         if mode.startswith("torch"):
             self._replace_torch_amp()
-        elif mode != "original":
+        elif not mode.endswith("original"):
             self._watch_runtime()
 
     def _watch_runtime(self) -> None:
@@ -124,9 +154,9 @@ class _Watcher:
                 watcher._scalers.append(self)
 
         class Autocast(torch.autocast):
-            def __init__(self, device: str, dtype: torch.dtype, enabled: bool) -> None:
+            def __init__(self, device: str, dtype: torch.dtype = torch.float16, *, enabled: bool) -> None:
                 assert device == "cuda"
-                super().__init__("cpu", dtype=dtype, enabled=half)
+                super().__init__("cpu", dtype=dtype, enabled=half and enabled is not False)
 
         torch.amp.GradScaler, torch.autocast = Scaler, Autocast
         self._watch_scaling(Scaler)
@@ -150,7 +180,7 @@ class _Watcher:
             roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
             if self.mode in _SCALED and any(id(root) not in self._scaled for root in roots):
                 self._complain("backward of a loss that scaler.scale() did not return")
-            if torch.is_autocast_enabled("cpu"):
+            if torch.is_autocast_enabled(self.device):
                 self._complain("backward under autocast")
             return backward(tensors, *args, **kwargs)
 
@@ -165,11 +195,11 @@ class _Watcher:
 
     def _before_forward(self, module: nn.Module, _inputs: Any) -> None:
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in module.parameters())
-        if isinstance(module, _LAYERS) and trained and not torch.is_autocast_enabled("cpu"):
+        if isinstance(module, _LAYERS) and trained and not torch.is_autocast_enabled(self.device):
             self._complain(f"forward of {type(module).__name__} in training without autocast")
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-        if torch.is_autocast_enabled("cpu"):
+        if torch.is_autocast_enabled(self.device):
             self._complain("optimizer step under autocast")
         self._grads = _gradients(optimizer)
         seen = False
@@ -193,7 +223,7 @@ class _Watcher:
         self.steps.append((number, self._grads, [p.detach().clone() for p in _parameters(optimizer)]))
 
     def finish(self) -> None:
-        if torch.is_autocast_enabled("cpu"):
+        if torch.is_autocast_enabled(self.device):
             self._complain("autocast is still on at the end")
         on = [scaler for scaler in self._scalers if scaler.is_enabled()]
         pending = [state for scaler in on for state in scaler._per_optimizer_states.values()]

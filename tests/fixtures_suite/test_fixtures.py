@@ -71,7 +71,7 @@ def test_trains_identically(case: Case, mode: str, server: ForkServer) -> None:
     assert exact_problems(server.run(case.source, "original"), server.run(output, mode)) == []
 
 
-@pytest.mark.parametrize("mode", ["fp16", "bf16"])
+@pytest.mark.parametrize("mode", ["fp16", "bf16", "cuda-fp16"])
 @each_converted
 def test_half_precision_is_close(case: Case, mode: str, server: ForkServer) -> None:
     output = converted(case.source).output

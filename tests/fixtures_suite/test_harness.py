@@ -55,7 +55,7 @@ def all_problems(server: ForkServer, original: bytes, output: bytes) -> dict[str
     """Every mode's problems, by mode; a mode without problems is left out."""
     reference = server.run(original, "original")
     problems = {m: exact_problems(reference, server.run(output, m)) for m in ("off", "scale-only", "growing")}
-    for mode in ("fp16", "bf16"):
+    for mode in ("fp16", "bf16", "cuda-fp16"):
         problems[mode] = close_problems(reference, server.run(output, mode), TOLERANCE[mode])
     return {mode: found for mode, found in problems.items() if found}
 
@@ -135,6 +135,12 @@ WRONG = {
         "optimizer step under",
     ),
     "autocast left on": ("    scaler.update()\n", "    scaler.update()\nautocast().__enter__()\n#", "bf16", "still on"),
+    "BCE on probabilities in the region": (
+        "loss = nn.functional.cross_entropy(out, y)",
+        "loss = nn.functional.cross_entropy(out, y) + 0 * nn.functional.binary_cross_entropy(out.sigmoid(), out.sigmoid())",
+        "cuda-fp16",
+        "unsafe to autocast",
+    ),
     "another number": ("0.05", "0.06", "off", "saw other gradients"),
     "another draw": ("    scaler.update()", "    scaler.update(); torch.rand(1)", "off", "random generators"),
     "other output": ("print(loss.item())", "print(loss.item() + 1)", "off", "it printed"),
@@ -252,6 +258,7 @@ FORMS = {
         "torch.save({'optimizer': opt.state_dict(), 'scaler': S.state_dict()}, f)"
     ),
     "save(optimizer=opt.state_dict())": "save(optimizer=opt.state_dict(), scaler=S.state_dict())",
+    "s.update(optimizer=opt.state_dict())": "s.update(optimizer=opt.state_dict(), amp_scaler=S.state_dict())",
     "state['optimizer'] = opt.state_dict()": ("state['optimizer'] = opt.state_dict()\nstate['grad_scaler'] = S.state_dict()"),
     "opt.load_state_dict(c['optim'])": "opt.load_state_dict(c['optim'])\nS.load_state_dict(c.get('scaler', {}))",
     "y = x.masked_fill(m, -1e9)": "y = x.masked_fill(m, max(-1e9, torch.finfo(x.dtype).min))",

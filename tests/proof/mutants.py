@@ -230,6 +230,15 @@ def an_update_moved_behind_the_loop(text: str) -> Iterator[str]:
             yield "\n".join(lines)
 
 
+@operator
+def a_state_in_the_place_of_another(text: str) -> Iterator[str]:
+    """The scaler's state under a key of the original's: as an entry, as a keyword, by item."""
+    for match in re.finditer(r"""(["'])(\w+)\1(: |\] = )(?!scaler)(?=[^{}]*["']scaler["']\3scaler\.state_dict)""", text):
+        yield re.sub(r"""["']scaler["'](?=(: |\] = )scaler\.state)""", match.group(2).join("''"), text)
+    for match in re.finditer(r"(\w+)=(?!scaler)[^=\n]*, scaler=scaler\.state_dict", text):
+        yield text.replace("scaler=scaler.state", f"{match.group(1)}=scaler.state")
+
+
 # regions ---------------------------------------------------------------------------------------------
 
 

@@ -3,54 +3,95 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 from ampify.analysis.analyse import Reading
 from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
-from ampify.plan.edits import Disable, Edit, Hazards, Wrap
+from ampify.plan.edits import Disable, Edit, Hazards, Need, Splice, Wrap
 from ampify.plan.rules import bce_loss, custom_function, mask_constants
-from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
-from ampify.program import Refusal
+from ampify.plan.rules.base import File, Finding, Regions, Rule, Site, parts, statements
+from ampify.program import Note, Refusal
 
 RULES: tuple[Rule, ...] = (bce_loss.RULE, mask_constants.RULE, custom_function.RULE)
 MESSAGES = {rule.code: rule.message for rule in RULES}
+HAZARDS = {rule.code: rule.hazard for rule in RULES}
 
 
-def find(reading: Reading, edits: Collection[Edit], skip: Collection[str] = (), unsafe: bool = False) -> Hazards:
-    """The hazards of a file with the regions it has and those of `edits`; the rules whose codes are in `skip` are silent."""
-    return _find(File(reading, *_regions(reading, edits)), skip, unsafe)
+class Search(NamedTuple):
+    """Which rules look, and at what besides the file: `entries` and `asked` as in ampify.plan.edits.Need; `modules` are the files
+    that it imports, by path."""
+
+    skip: frozenset[str] = frozenset()
+    unsafe: bool = False
+    entries: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    modules: tuple[tuple[str, Reading], ...] = ()
 
 
-def disabled(reading: Reading, skip: Collection[str], unsafe: bool) -> set[int]:
-    """The statements that stand with autocast off, or would have to, as if none did."""
-    return {
-        e.at for e in _find(File(reading, *_regions(reading, (), through=True)), skip, unsafe).edits if isinstance(e, Disable)
-    }
-
-
-def _find(file: File, skip: Collection[str], unsafe: bool) -> Hazards:
-    found = Hazards([], [], [])
-    for rule, finding in _findings(file, [rule for rule in RULES if rule.code not in skip]):
-        line, column = getattr(finding.node, "lineno", 1), getattr(finding.node, "col_offset", 0)
-        if finding.refuse:
-            found.refusals.append(Refusal(finding.refuse, line, column, finding.detail))
-        elif finding.edits and (rule.applicability == "safe" or unsafe):
-            found.edits.extend(e for e in finding.edits if e not in found.edits)
-        else:
-            found.notes.append(Refusal(rule.code, line, column, finding.detail))
+def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -> Hazards:
+    """The hazards of a file with the regions it has and those of `edits`, and of the files that it imports."""
+    file = _file(reading, edits, search)
+    found = _find(file, search)
+    for (path, _), other in zip(search.modules, file.others, strict=True):
+        inside = _find(other, search)
+        lines = [(r.line, r.code, r.detail) for r in inside.refusals]
+        lines += [(_line(other, e), e.code, HAZARDS[e.code]) for e in inside.edits]
+        if lines:
+            line, code, hazard = min(lines)
+            found.needs.append(Need(path, line, code, hazard, frozenset(other.entries), other.asked))
     return found
 
 
-def described(note: Refusal) -> Diagnostic:
+def disabled(reading: Reading, search: Search) -> set[int]:
+    """The statements that stand with autocast off, or would have to, as if none did."""
+    found = _find(_file(reading, (), search, through=True), search)
+    return {e.at for e in found.edits if isinstance(e, Disable)}
+
+
+def _file(reading: Reading, edits: Collection[Edit], search: Search, through: bool = False) -> File:
+    """The file, with those that it imports, and what each calls of the others."""
+    file = File(reading, *_regions(reading, edits, through), search.entries)
+    entries, before = file.outgoing(), -1
+    while search.modules and before != len(entries):
+        before = len(entries)
+        file.imports([File(other, *_regions(other, ()), entries) for _, other in search.modules])
+        entries = entries.union(*(other.outgoing() for other in file.others))
+    asking = [r.code for r in RULES if r.asks is not None and any(r.asks(f) for f in (file, *file.others))]
+    file.ask(search.asked)
+    for other in file.others:
+        other.ask(search.asked.union(asking))
+    return file
+
+
+def _line(file: File, edit: Edit) -> int:
+    """The line of an edit."""
+    if isinstance(edit, Splice):
+        return edit.start[0]
+    at = edit.first if isinstance(edit, Wrap) else edit.at
+    return next(stmt.lineno for stmt, (number, _) in file.reading.numbers.items() if number == at)
+
+
+def _find(file: File, search: Search) -> Hazards:
+    found = Hazards([], [], [], [])
+    for rule, finding in _findings(file, [rule for rule in RULES if rule.code not in search.skip]):
+        line, column = getattr(finding.node, "lineno", 1), getattr(finding.node, "col_offset", 0)
+        if finding.refuse:
+            found.refusals.append(Refusal(finding.refuse, line, column, finding.detail))
+        elif finding.edits and (rule.applicability == "safe" or search.unsafe):
+            found.edits.extend(e for e in finding.edits if e not in found.edits)
+        else:
+            found.notes.append(Note(rule.code, line, column, finding.detail))
+    return found
+
+
+def described(note: Note) -> Diagnostic:
     """The diagnostic of a hazard that stays as it is."""
     rule = next(rule for rule in RULES if rule.code == note.code)
     message = f"{rule.hazard}: {note.detail}" if note.detail else rule.hazard
     return Diagnostic(note.code, "warning", note.line, note.column + 1, message, rule.advice)
-
-
-Regions = Callable[[ast.stmt], bool]
 
 
 def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -> tuple[Regions, Regions]:

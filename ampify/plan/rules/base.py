@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator
 from typing import Literal, NamedTuple
 
 from ampify.analysis.analyse import Reading
@@ -17,6 +18,7 @@ from ampify.program import Kind
 
 SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)  # statements that may stand with autocast off
 DOUBLE = frozenset({"double", "float64", "DoubleTensor", "set_default_dtype"})
+Regions = Callable[[ast.stmt], bool]
 Applicability = Literal["safe", "unsafe", "display"]
 
 
@@ -39,7 +41,7 @@ class Rule(NamedTuple):
     report. `hazard` says what goes wrong, `message` what an edit does, `advice` what the author can do where there is none.
     `find` gets every node of
     the types in `nodes`, and every call of a function or method named in `calls`, that may run under autocast; `survey` looks
-    at the file as a whole.
+    at the file as a whole; where `asks` of one file is true, its code makes the rule look into the files that it imports too.
     """
 
     code: str
@@ -52,13 +54,27 @@ class Rule(NamedTuple):
     calls: frozenset[str] = frozenset()
     find: Callable[[ast.AST, Site], Iterator[Finding]] | None = None
     survey: Callable[[File], Iterator[Finding]] | None = None
+    asks: Callable[[File], bool] | None = None
+
+    def manual(self) -> str:
+        """The docstring of its module."""
+        function = self.find or self.survey
+        assert function is not None
+        return (sys.modules[function.__module__].__doc__ or "").strip()
 
 
 class File:
-    """A file whose code, or part of it, runs under autocast."""
+    """A file whose code, or part of it, runs under autocast.
 
-    def __init__(self, reading: Reading, under: Callable[[ast.stmt], bool], off: Callable[[ast.stmt], bool]) -> None:
-        self.reading, self.under, self.off = reading, under, off
+    `under` tells which statements stand in regions, `off` which where autocast is off; `entries` are the names that regions of
+    other files call in it, `asked` the codes of rules that another file's code makes look here, `others` the files that it
+    imports.
+    """
+
+    def __init__(self, reading: Reading, under: Regions, off: Regions, entries: Collection[str] = ()) -> None:
+        self.reading, self.under, self.off, self.entries = reading, under, off, entries
+        self.asked: frozenset[str] = frozenset()
+        self.others: tuple[File, ...] = ()
         self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
         self.called = self._called()  # the functions that run under autocast as a whole
         self._precisions: dict[Frame, Precisions] = {}
@@ -89,10 +105,29 @@ class File:
     def number(self, stmt: ast.stmt) -> int:
         return self.reading.numbers[stmt][0]
 
+    def imports(self, others: Collection[File]) -> None:
+        """Says what files it imports."""
+        self.others = tuple(others)
+
+    def ask(self, codes: frozenset[str]) -> None:
+        """Says which rules other files' code makes look here."""
+        self.asked = codes
+
+    def outgoing(self) -> set[str]:
+        """The names of the functions that code under autocast calls, in this file or elsewhere."""
+        calls = [call for frame in self.called for call in frame.calls]
+        for frame in self.frames.all:
+            for stmt in statements(frame):
+                if self.under(stmt):
+                    calls.extend(node for part in parts(stmt) for node in ast.walk(part) if isinstance(node, ast.Call))
+        return {c.func.attr if isinstance(c.func, ast.Attribute) else dotted(c.func) for c in calls}
+
     def _called(self) -> set[Frame]:
-        """The methods of modules and autograd functions, what regions call, and what these call."""
+        """The methods of modules and autograd functions, what regions call here or from elsewhere, and what these call."""
         found: set[Frame] = set()
-        queue: list[Frame] = []
+        queue = [
+            frame for name in self.entries for frame in self.frames.functions.get(name, ()) if frame.parent is self.frames.module
+        ]
         for info in self.frames.classes.values():
             if self.roles.is_module(info) or self.roles.is_function(info):
                 queue.extend(m for name, m in info.methods.items() if name not in ("__init__", "backward"))
@@ -117,7 +152,11 @@ class Site:
 
     def __init__(self, file: File, frame: Frame, stmt: ast.stmt, code: str) -> None:
         self.file, self.frame, self.stmt, self.code = file, frame, stmt, code
-        self.precisions = file.precisions(frame)
+
+    @property
+    def precisions(self) -> Precisions:
+        """Read when a rule asks, as most functions hold no hazard."""
+        return self.file.precisions(self.frame)
 
     @property
     def number(self) -> int:

@@ -59,11 +59,12 @@ def survey(file: File) -> Iterator[Finding]:
     called = {call.func for call, _ in calls}
     mentions = [n for n in walk(file.reading.tree) if isinstance(n, ast.Name | ast.Attribute) and file.resolve(n) == FUNCTION]
     derived = [info for info in file.frames.classes.values() if LOSS in info.bases]
+    if CODE in file.asked:
+        yield from _returned(file)
     if not (losses or mentions or derived):
         return
-    scripted = next((n for n in walk(file.reading.tree) if file.resolve(n) == "torch.jit.script"), None)
-    if scripted is not None:
-        yield Finding(scripted, detail="`torch.jit.script` does not compile what would keep it there", refuse=REFUSED)
+    if (scripted := _scripted(file)) is not None:
+        yield scripted
         return
     yield from (Finding(i.node, detail=f"`{i.node.name}` derives from `BCELoss`", refuse=REFUSED) for i in derived)
     where = Probabilities(file.names, file.frames, file.roles)
@@ -83,14 +84,35 @@ def survey(file: File) -> Iterator[Finding]:
             )
 
 
-def survey_module(file: File) -> Iterator[Finding]:
+def asks(file: File) -> bool:
+    """Whether a file has losses on probabilities, which models in other files may compute."""
+    nodes = (n for n in walk(file.reading.tree) if isinstance(n, ast.Name | ast.Attribute))
+    return any(file.resolve(n) in (LOSS, FUNCTION) for n in nodes)
+
+
+def _returned(file: File) -> Iterator[Finding]:
     """The sigmoids and softmaxes whose values the modules of a file return, for a loss in another file."""
     where = Probabilities(file.names, file.frames, file.roles)
+    for origin in _origins(file, where):
+        yield from _widened(origin, file, where)
+
+
+def _origins(file: File, where: Probabilities) -> Iterator[Origin]:
+    """What the modules of a file return."""
     for info in file.modules():
         forward = info.methods.get("forward")
         for node in walk(forward.node) if forward is not None else ():
             if isinstance(node, ast.Return) and node.value is not None and where.home.get(node.value, (None, None))[1] is forward:
-                yield from (finding for o in where.origins(node.value) for finding in _widened(o, file, where))
+                yield from where.origins(node.value)
+
+
+def _elsewhere(file: File) -> bool:
+    """Whether a file that this one imports has a model that returns a sigmoid or softmax."""
+    return any(
+        origin.operand is not None or origin.place is not None
+        for other in file.others
+        for origin in _origins(other, Probabilities(other.names, other.frames, other.roles))
+    )
 
 
 def _inline(call: ast.Call, file: File) -> bool:
@@ -196,14 +218,18 @@ def _given(call: ast.Call, name: str, position: int) -> ast.expr | None:
 def _probabilities(call: ast.Call, given: ast.expr | None, file: File, where: Probabilities) -> Iterator[Finding]:
     """The sigmoids that the probabilities of one loss come from."""
     origins = where.origins(given) if given is not None and not isinstance(given, ast.Starred) else []
-    known = False
+    elsewhere = known = _elsewhere(file)
     for origin in origins:
         stmt, frame = where.home.get(origin.node, (None, file.frames.module))
         precision = file.precisions(frame).of(origin.node) if stmt is not None else Precision.NONE
         if origin.operand is not None or origin.place is not None:
             known = True
             yield from _widened(origin, file, where)
-        elif precision is not Precision.FULL and not (origin.aside and precision is Precision.NONE):
+        elif (
+            not (elsewhere and _foreign(origin.node, frame, file, where))
+            and precision is not Precision.FULL
+            and not (origin.aside and precision is Precision.NONE)
+        ):
             text = ast.unparse(origin.node)[:40]
             yield Finding(call, detail=f"no sigmoid or softmax is in sight behind `{text}`", refuse=REFUSED)
             return
@@ -211,6 +237,14 @@ def _probabilities(call: ast.Call, given: ast.expr | None, file: File, where: Pr
             known = known or precision is Precision.FULL
     if not known:
         yield Finding(call, detail="no sigmoid or softmax is in sight before it", refuse=REFUSED)
+
+
+def _foreign(node: ast.expr, frame: Frame, file: File, where: Probabilities) -> bool:
+    """Whether an expression that gives no probabilities in this file may give some in another: no function or layer of torch."""
+    if not isinstance(node, ast.Call):
+        return True
+    built = [file.resolve(b.value.func) for b in where.built(node.func, frame) if b.value is not None]
+    return not any(name.startswith("torch.") for name in (*built, file.resolve(node.func)))
 
 
 def _widened(origin: Origin, file: File, where: Probabilities) -> Iterator[Finding]:
@@ -230,11 +264,21 @@ def _widened(origin: Origin, file: File, where: Probabilities) -> Iterator[Findi
 def _below(node: ast.AST, place: Place, file: File) -> Iterator[Finding]:
     """`full_precision(...)` below what binds a module, unless it is there."""
     stmt, text = place
+    if (scripted := _scripted(file)) is not None:
+        yield scripted
+        return
     own = file.names.runtime.get("full_precision", "")
     written = {ast.unparse(c) for f in file.frames.all for c in f.calls if own and dotted(c.func) == own}
     if ast.unparse(ast.parse(f"{own}({text})")) not in written:
         escaped = text.replace("{", "{{").replace("}", "}}")
         yield Finding(node, (Insert(file.number(stmt), True, f"{{full_precision}}({escaped})", CODE),))
+
+
+def _scripted(file: File) -> Finding | None:
+    """The refusal of a file that compiles code by `torch.jit.script`."""
+    node = next((n for n in walk(file.reading.tree) if file.resolve(n) == "torch.jit.script"), None)
+    detail = "`torch.jit.script` does not compile what would keep it there"
+    return Finding(node, detail=detail, refuse=REFUSED) if node is not None else None
 
 
 RULE = Rule(
@@ -245,4 +289,5 @@ RULE = Rule(
     "keeps probabilities and their cross entropy in float32",
     "return logits and use BCEWithLogitsLoss",
     survey=survey,
+    asks=asks,
 )

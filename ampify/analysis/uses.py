@@ -1,0 +1,143 @@
+"""Uses: where in a file a value goes on to, and whether somebody there minds one more key in it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+
+from ampify.analysis.frames import FUNCTIONS, ClassInfo, Frame, Frames
+from ampify.analysis.names import dotted
+from ampify.analysis.roles import Roles, Source
+from ampify.analysis.vocabulary import GOING_THROUGH
+from ampify.analysis.walk import children, walk
+
+VIEWS = frozenset({"items", "keys", "values", "popitem"})
+Loops = ast.For | ast.AsyncFor | ast.comprehension
+
+
+class Uses:
+    """The expressions of a file by their text and the frame that binds it."""
+
+    def __init__(self, frames: Frames, roles: Roles) -> None:
+        self.frames, self.roles = frames, roles
+        self.parents: dict[ast.AST, ast.AST] = {}
+        self._of_text: dict[tuple[Frame | ClassInfo, str], list[Source]] = {}
+        self._of_key: dict[str, list[Source]] = {}
+        self._loops: list[ast.For | ast.AsyncFor] = []
+        for frame in frames.all:
+            for stmt in frame.node.body:
+                self._visit(stmt, frame)
+
+    def _visit(self, node: ast.AST, frame: Frame) -> None:
+        if isinstance(node, FUNCTIONS):
+            return  # a frame of its own
+        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Load):
+            if text := dotted(node):
+                self._of_text.setdefault((self._binder(text, frame), text), []).append((node, frame))
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                self._of_key.setdefault(str(node.slice.value), []).append((node, frame))
+        elif isinstance(node, ast.For | ast.AsyncFor):
+            self._loops.append(node)
+        for child in children(node):
+            self.parents[child] = node
+            self._visit(child, frame)
+
+    def _binder(self, text: str, frame: Frame) -> Frame | ClassInfo:
+        """The frame that binds the name a text begins with; the class, for attributes of its instances."""
+        name = text.partition(".")[0].partition("[")[0]
+        method = self.frames.method_of(frame)
+        if method is not None and method.owner is not None and name == method.self_name:
+            return method.owner
+        return next((f for f in frame.chain() if name in f.bindings), self.frames.module)
+
+    def of(self, text: str, frame: Frame) -> list[Source]:
+        """The places where a value is read by its text."""
+        return self._of_text.get((self._binder(text, frame), text), [])
+
+    def gone_through(self, mappings: Iterable[Source]) -> bool:
+        """Whether the keys of a mapping, or of what it becomes by another name, are gone through, counted or compared.
+
+        It is followed through assignments, other dicts, the functions of the file and their callers.
+        """
+        stack, seen = list(mappings), set[object]()
+        while stack:
+            node, frame = stack.pop()
+            text = dotted(node)
+            binder = self._binder(text, frame) if text else None
+            if (key := (binder, text) if text else node) in seen:
+                continue
+            seen.add(key)
+            if isinstance(binder, Frame) and any(b.how == "param" for b in binder.bindings.get(text, ())):
+                stack.extend(self.roles.passed(text, binder))
+            for place, where in [(node, frame), *(self.of(text, frame) if text else ())]:
+                if self._is_gone_through(place):
+                    return True
+                stack.extend(self._onward(place, where))
+        return any(map(_loads_states, self._loops))
+
+    def _is_gone_through(self, node: ast.AST) -> bool:
+        parent = self.parents.get(node)
+        if isinstance(parent, Loops):
+            return parent.iter is node
+        if isinstance(parent, ast.Attribute):
+            shown = self.parents.get(self.parents.get(parent, parent))  # `print(checkpoint.keys())`
+            return parent.attr in VIEWS and not (isinstance(shown, ast.Call) and dotted(shown.func) == "print")
+        if isinstance(parent, ast.Call):
+            return node in parent.args and dotted(parent.func) in GOING_THROUGH
+        if isinstance(parent, ast.Compare):
+            return any(isinstance(op, ast.Eq | ast.NotEq) for op in parent.ops)
+        if isinstance(parent, ast.Assign) and parent.value is node:
+            return any(isinstance(t, ast.Tuple | ast.List) for t in parent.targets)
+        return isinstance(parent, ast.Starred) or (isinstance(parent, ast.keyword) and parent.arg is None)
+
+    def _onward(self, node: ast.AST, frame: Frame) -> Iterator[Source]:
+        """The expressions that hold the value next."""
+        parent = self.parents.get(node)
+        if isinstance(parent, ast.Assign):
+            yield from ((target, frame) for target in parent.targets)
+        elif isinstance(parent, ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
+            yield parent.target, frame
+        elif isinstance(parent, ast.BinOp | ast.IfExp | ast.BoolOp | ast.Await):
+            yield parent, frame
+        elif isinstance(parent, ast.Dict):
+            at = parent.values.index(node) if node in parent.values else -1
+            key = parent.keys[at] if at >= 0 else None
+            if at >= 0 and key is None:
+                yield parent, frame
+            elif isinstance(key, ast.Constant):
+                yield from self._of_key.get(str(key.value), ())
+        elif isinstance(parent, ast.Return):
+            yield from self.frames.callers(frame)
+        elif isinstance(parent, ast.Call) or (isinstance(parent, ast.keyword) and parent.arg):
+            yield from self._passed_on(node, parent, frame)
+
+    def _passed_on(self, node: ast.AST, parent: ast.Call | ast.keyword, frame: Frame) -> Iterator[Source]:
+        """The parameters of functions of this file that an argument becomes; the dict, where it updates one."""
+        call = self.parents[parent] if isinstance(parent, ast.keyword) else parent
+        if not isinstance(call, ast.Call):
+            return
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "update":
+            yield call.func.value, frame
+        for target in self.roles.targets(call, frame):
+            names = self.roles.positional(target)
+            name = parent.arg if isinstance(parent, ast.keyword) else ""
+            if node in call.args and (at := call.args.index(node)) < len(names):
+                name = names[at]
+            if name:
+                yield ast.Name(name, ast.Load()), target
+
+
+def _loads_states(loop: ast.For | ast.AsyncFor) -> bool:
+    """Whether a loop over a mapping loads what it finds there: `for name, state in checkpoint.items(): ...`."""
+    view = loop.iter.func if isinstance(loop.iter, ast.Call) and isinstance(loop.iter.func, ast.Attribute) else None
+    mapping = dotted(view.value if view is not None and view.attr in VIEWS else loop.iter)
+    names = {n.id for n in walk(loop.target) if isinstance(n, ast.Name)} if view is not None and view.attr in VIEWS else set()
+    for stmt in loop.body:
+        for node in walk(stmt):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load_state_dict":
+                state = node.args[0] if node.args else None
+                if isinstance(state, ast.Subscript) and mapping and dotted(state.value) == mapping:
+                    return True
+                if isinstance(state, ast.Name) and state.id in names:
+                    return True
+    return False

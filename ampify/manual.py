@@ -1,0 +1,49 @@
+"""Manual: a page for every code, of a rule its docstring; and the overview that stands as README.md among the rules.
+
+`python -m ampify.manual` prints that overview.
+"""
+
+from ampify.diagnostics import EDITS, NOTES, REFUSALS
+from ampify.plan.rules import RULES
+from ampify.plan.rules.base import Rule
+
+APPLICABILITY = {"safe": "rewritten", "unsafe": "rewritten with `--unsafe`", "display": "reported"}
+
+
+def page(code: str) -> str:
+    """The page of a code. Raises KeyError for an unknown one."""
+    for rule in RULES:
+        if rule.code == code:
+            return f"{code} {rule.name} ({APPLICABILITY[rule.applicability]})\n\n{rule.manual()}"
+    if code in EDITS:
+        return f"{code} (an edit)\n\n{EDITS[code][0].upper()}{EDITS[code][1:]}."
+    message, remedy = NOTES[code] if code in NOTES else REFUSALS[code]
+    kind = "a note" if code in NOTES else "a refusal: the file is left alone"
+    text = message.replace("{}", "...")
+    return f"{code} ({kind})\n\nWhat was seen: {text}" + (f"\n\nWhat helps: {remedy}" if remedy else "")
+
+
+def index() -> str:
+    """All codes, a line each."""
+    lines = [f"{code}  {text}" for code, text in sorted(EDITS.items())]
+    lines += [f"{code}  {message.replace('{}', '...')}" for code, (message, _) in sorted(NOTES.items())]
+    lines += [f"{rule.code}  {rule.name}: {rule.hazard} ({APPLICABILITY[rule.applicability]})" for rule in RULES]
+    lines += [f"{code}  {message.replace('{}', '...')}" for code, (message, _) in sorted(REFUSALS.items())]
+    return "\n".join(lines)
+
+
+def overview() -> str:
+    """The rules' README.md."""
+    rows = [f"| [{r.code}](#{_anchor(r)}) | {r.name} | {r.hazard} | {APPLICABILITY[r.applicability]} |" for r in RULES]
+    table = ["| code | rule | hazard | by default |", "|---|---|---|---|", *rows]
+    head = "# Numeric hazards\n\nWritten by `python -m ampify.manual` from the rules' docstrings.\n"
+    pages = [f"## {r.code} {r.name}\n\n{r.manual()}" for r in RULES]
+    return "\n".join([head, *table, "", "\n\n".join(pages)]) + "\n"
+
+
+def _anchor(rule: Rule) -> str:
+    return f"{rule.code} {rule.name}".lower().replace(" ", "-")
+
+
+if __name__ == "__main__":
+    print(overview(), end="")

@@ -1,0 +1,111 @@
+"""Scripts whose models are in other files: what is rewritten there, and what a script is refused for."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ampify.cli import main
+
+SCRIPT = """\
+import torch
+from net.attention import Attention
+
+model = Attention(8)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for x, mask in loader:
+    loss = model(x, mask).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+MODEL = """\
+import torch
+from torch import nn
+from .masks import hide
+
+
+class Attention(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.qkv = nn.Linear(dim, 3 * dim)
+
+    def forward(self, x, mask):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return torch.softmax(hide(q @ k.transpose(-2, -1), mask), dim=-1) @ v
+"""
+MASKS = """\
+import torch
+
+
+def hide(scores, mask):
+    return scores.masked_fill(mask == 0, -1e9)
+
+
+def unused(scores, mask):
+    return scores.masked_fill(mask == 0, -1e9)
+"""
+LIMIT = "max(-1e9, torch.finfo(scores.dtype).min)"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("net").mkdir()
+    Path("net/__init__.py").touch()
+    Path("net/attention.py").write_text(MODEL)
+    Path("net/masks.py").write_text(MASKS)
+    Path("train.py").write_text(SCRIPT)
+    return tmp_path
+
+
+@pytest.mark.parametrize("paths", [["."], ["net", "train.py"], ["train.py", "net/masks.py"], ["net/masks.py", "train.py"]])
+def test_all_files_that_need_it_are_rewritten(paths: list[str]) -> None:
+    assert main(paths) == 0
+    assert Path("train.py").read_text() != SCRIPT
+    assert Path("net/attention.py").read_text() == MODEL
+    assert Path("net/masks.py").read_text() == MASKS.replace("-1e9", LIMIT, 1)
+    written = {path: path.read_bytes() for path in Path().rglob("*.py")}
+    assert main(paths) == 0
+    assert {path: path.read_bytes() for path in Path().rglob("*.py")} == written
+
+
+def test_a_script_alone_is_refused_and_told_what_to_give(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["train.py"]) == 3
+    assert Path("train.py").read_text() == SCRIPT
+    assert Path("net/masks.py").read_text() == MASKS
+    said = capfd.readouterr().err
+    assert "AMP925" in said
+    assert "net/masks.py:5: AMP210" in said.replace("\\", "/")
+    assert "give that file too" in said
+
+
+def test_a_file_given_but_refused_refuses_the_script(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("net/masks.py").write_bytes(MASKS.replace("\n", "\r").encode())
+    assert main(["train.py", "net/masks.py"]) == 3
+    assert Path("train.py").read_text() == SCRIPT
+    assert "AMP920" in capfd.readouterr().err
+
+
+def test_nothing_is_written_when_only_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check", "--format", "json", "."]) == 1
+    report = json.loads(capfd.readouterr().out)
+    statuses = {Path(entry["path"]).as_posix(): entry["status"] for entry in report["files"]}
+    assert statuses == {
+        "train.py": "converted",
+        "net/masks.py": "converted",
+        "net/attention.py": "unchanged",
+        "net/__init__.py": "unchanged",
+    }
+    assert Path("net/masks.py").read_text() == MASKS
+
+
+def test_models_that_no_script_here_trains_are_left_alone() -> None:
+    Path("train.py").unlink()
+    assert main(["."]) == 0
+    assert Path("net/masks.py").read_text() == MASKS
+
+
+def test_the_rule_can_be_switched_off() -> None:
+    assert main(["--skip", "AMP210", "train.py"]) == 0
+    assert Path("train.py").read_text() != SCRIPT
