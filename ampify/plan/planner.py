@@ -100,6 +100,7 @@ def _needed(edits: list[Edit], more: list[Edit], program: Program) -> list[Edit]
         e
         for e in edits
         if not isinstance(e, Wrap)
+        or disabled.isdisjoint(range(e.first, at[e.last].end))
         or any(at[i].compute is not Compute.NONE and i not in disabled for i in range(e.first, at[e.last].end) if i in at)
     ]
 
