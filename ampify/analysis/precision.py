@@ -34,6 +34,7 @@ DTYPES = {
     **dict.fromkeys(("torch.half", "torch.float16", "torch.bfloat16"), HALF),
     **dict.fromkeys((f"torch.{n}" for n in "bool int int8 int16 int32 int64 long short uint8".split()), NONE),
 }
+DTYPES |= dict.fromkeys((f"torch.{n}" for n in "complex64 complex128 cfloat cdouble chalf".split()), NONE)
 FACTORIES = frozenset(
     "zeros ones rand randn full tensor as_tensor empty eye linspace normal from_numpy FloatTensor Tensor".split()
 )
@@ -55,6 +56,7 @@ WIDE = frozenset(  # float32 on CUDA, as it comes on the CPU (or the other way r
         "gumbel_softmax interpolate upsample cat stack index_put scatter_add where maximum minimum lerp normalize"
     ).split()
 )
+COMPLEX = frozenset({"complex", "polar", "view_as_complex", "stft"})
 MULTIPLYING = frozenset(
     (
         "Linear Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d LazyLinear LazyConv2d GRU LSTM RNN GRUCell "
@@ -298,6 +300,8 @@ class Precisions:
             return operands[0] if operands else NONE
         if last in MATMULS:
             return self._product(*operands)
+        if name.startswith("torch.fft.") or last in COMPLEX:
+            return FULL if last in ("irfft", "irfft2", "irfftn", "hfft") else NONE
         if name.startswith("torch.utils.checkpoint."):
             return MAYBE
         result = combine(*operands)

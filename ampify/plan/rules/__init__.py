@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from ampify.analysis.analyse import Reading
 from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Wrap
-from ampify.plan.rules import mask_constants
+from ampify.plan.rules import fp32_only_op, mask_constants
 from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
 from ampify.program import Refusal
 
-RULES: tuple[Rule, ...] = (mask_constants.RULE,)
+RULES: tuple[Rule, ...] = (mask_constants.RULE, fp32_only_op.RULE)
 MESSAGES = {rule.code: rule.message for rule in RULES}
 
 
 def find(reading: Reading, edits: Collection[Edit], skip: Collection[str] = (), unsafe: bool = False) -> Hazards:
     """The hazards of a file with the regions it has and those of `edits`; the rules whose codes are in `skip` are silent."""
-    return _find(File(reading, _regions(reading, edits)), skip, unsafe)
+    return _find(_file(reading, edits), skip, unsafe)
 
 
 def disabled(reading: Reading, skip: Collection[str], unsafe: bool) -> set[int]:
     """The statements that stand with autocast off, or would have to, as if none did."""
-    return {e.at for e in _find(File(reading, _regions(reading, (), through=True)), skip, unsafe).edits if isinstance(e, Disable)}
+    return {e.at for e in _find(_file(reading, (), through=True), skip, unsafe).edits if isinstance(e, Disable)}
 
 
 def _find(file: File, skip: Collection[str], unsafe: bool) -> Hazards:
@@ -45,12 +45,12 @@ def described(note: Refusal) -> Diagnostic:
     """The diagnostic of a hazard that stays as it is."""
     rule = next(rule for rule in RULES if rule.code == note.code)
     message = f"{rule.hazard}: {note.detail}" if note.detail else rule.hazard
-    return Diagnostic(note.code, "warning", note.line, note.column + 1, message, rule.advice)
+    return Diagnostic(note.code, rule.severity, note.line, note.column + 1, message, rule.advice)
 
 
-def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -> Callable[[ast.stmt], bool]:
-    """Tells whether a statement runs under autocast: in a region of `edits`, or in one that the file has, and, unless
-    `through`, not where it is off."""
+def _file(reading: Reading, edits: Collection[Edit], through: bool = False) -> File:
+    """The file with what runs under autocast: in a region of `edits`, or in one that it has, and, unless `through`, not where
+    autocast is off."""
     numbers = reading.numbers
     ends = dict(numbers.values())
     inside = {i for e in edits if isinstance(e, Wrap) for i in range(e.first, ends[e.last])}
@@ -60,7 +60,8 @@ def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -
             inside.update(range(number, end))
         elif isinstance(stmt, ast.With) and any(reading.names.is_disabled(i.context_expr) for i in stmt.items):
             (inside if through else outside).update(range(number, end))
-    return lambda stmt: numbers[stmt][0] in inside and numbers[stmt][0] not in outside
+    inside -= outside
+    return File(reading, lambda stmt: numbers[stmt][0] in inside, lambda stmt: numbers[stmt][0] in outside)
 
 
 def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
@@ -74,8 +75,10 @@ def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
         if rule.survey is not None:
             yield from ((rule, finding) for finding in rule.survey(file))
     for frame in file.frames.all:
+        holds = any(file.under(stmt) for stmt in statements(frame))
         for stmt in statements(frame):
-            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not (frame in file.called or file.under(stmt)):
+            runs = file.runs(stmt, frame)
+            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not (runs or holds):
                 continue
             nodes: list[ast.AST] = [stmt, *(node for part in parts(stmt) for node in ast.walk(part))]
             for node in nodes:
@@ -84,5 +87,5 @@ def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
                     name = node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)
                     wanted += by_call.get(name, [])
                 for rule in wanted:
-                    if rule.find is not None:
+                    if rule.find is not None and (runs or rule.outside):
                         yield from ((rule, finding) for finding in rule.find(node, Site(file, frame, stmt, rule.code)))

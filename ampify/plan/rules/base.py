@@ -7,14 +7,19 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from ampify.analysis.analyse import Reading
+from ampify.analysis.evidence import Evidence
 from ampify.analysis.frames import ClassInfo, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
+from ampify.analysis.walk import walk
+from ampify.diagnostics import Severity
 from ampify.plan.edits import Disable, Edit, Insert, Splice
 from ampify.program import Kind
 
 Applicability = Literal["safe", "unsafe", "display"]
+DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torch.cuda.DoubleTensor"})
+TENSORS = frozenset("view permute unsqueeze squeeze detach mm bmm matmul contiguous backward requires_grad_ dim cuda".split())
 
 
 class Finding(NamedTuple):
@@ -35,8 +40,9 @@ class Rule(NamedTuple):
     `safe` rules are no-ops while autocast is off, and applied by default; `unsafe` ones change values; `display` ones only
     report. `hazard` says what goes wrong, `message` what an edit does, `advice` what the author can do where there is none.
     `find` gets every node of
-    the types in `nodes`, and every call of a function or method named in `calls`, that may run under autocast; `survey` looks
-    at the file as a whole.
+    the types in `nodes`, and every call of a function or method named in `calls`, that may run under autocast, and, of an
+    `outside` rule, all others in functions that hold regions; `survey` looks at the file as a whole. `severity` is that of
+    what it reports.
     """
 
     code: str
@@ -49,17 +55,25 @@ class Rule(NamedTuple):
     calls: frozenset[str] = frozenset()
     find: Callable[[ast.AST, Site], Iterator[Finding]] | None = None
     survey: Callable[[File], Iterator[Finding]] | None = None
+    outside: bool = False
+    severity: Severity = "warning"
 
 
 class File:
-    """A file whose code, or part of it, runs under autocast."""
+    """A file whose code, or part of it, runs under autocast: what is `under` a region, and not where autocast is `off`."""
 
-    def __init__(self, reading: Reading, under: Callable[[ast.stmt], bool]) -> None:
-        self.reading, self.under = reading, under
+    def __init__(self, reading: Reading, under: Callable[[ast.stmt], bool], off: Callable[[ast.stmt], bool]) -> None:
+        self.reading, self.under, self.off = reading, under, off
         self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
+        self.double: bool | None = None
+        self.evidence = Evidence(reading.roles)
         self.called = self._called()  # the functions that run under autocast as a whole
         self._precisions: dict[Frame, Precisions] = {}
         self.torch = reading.program.torch[0][1] if reading.program.torch else ""
+
+    def runs(self, stmt: ast.stmt, frame: Frame) -> bool:
+        """Whether a statement of a function may run under autocast."""
+        return (frame in self.called or self.under(stmt)) and not self.off(stmt)
 
     def precisions(self, frame: Frame) -> Precisions:
         if frame not in self._precisions:
@@ -123,6 +137,28 @@ class Site:
         """Whether an expression may be a tensor in half precision."""
         return self.of(node) > Precision.FULL
 
+    @property
+    def runs(self) -> bool:
+        """Whether the statement may run under autocast; outside, tensors are still half that were made under it."""
+        return self.file.runs(self.stmt, self.frame)
+
+    def floating(self, node: ast.expr) -> bool:
+        """Whether an expression is a floating tensor for certain."""
+        return self.file.evidence.floating(node, self.frame)
+
+    def tensor(self, node: ast.expr) -> bool:
+        """Whether an expression is a tensor for certain: a value that is computed, or one that is used as a tensor."""
+        if self.of(node) is Precision.HALF or self.floating(node):
+            return True
+        text = dotted(receiver(node))
+        return bool(self.frame.used.get(text, set()) & TENSORS) or any(
+            self.resolve(call.func).startswith("torch.") and any(text and dotted(a) == text for a in call.args) for call in self.frame.calls
+        )
+
+    def complex(self, node: ast.expr) -> bool:
+        """Whether an expression may be a complex tensor."""
+        return self.file.evidence.complex(node, self.frame)
+
     def parent(self, node: ast.AST) -> ast.AST | None:
         return self.precisions.parents.get(node)
 
@@ -174,3 +210,55 @@ def statements(frame: Frame) -> Iterator[ast.stmt]:
 def parts(stmt: ast.stmt) -> list[ast.AST]:
     """The expressions of a statement itself, of a compound one those of its header."""
     return header(stmt)
+
+
+def float64(file: File) -> bool:
+    """Whether a file works in float64, so that `.float()` would not be a no-op."""
+    if file.double is None:
+        file.double = any(
+            (isinstance(node, ast.Attribute) and (node.attr == "double" or file.resolve(node) in DOUBLE))
+            or (isinstance(node, ast.Name) and file.resolve(node) in DOUBLE)
+            for node in walk(file.reading.tree)
+        )
+    return file.double
+
+
+def halves(stmt: ast.stmt, operands: list[ast.expr], at: Site) -> list[ast.expr]:
+    """The widest names, attributes and elements of a statement that may be half, where they are read; and `operands` that are
+    made of one by methods only."""
+    found: list[ast.expr] = []
+
+    def visit(node: ast.expr) -> None:
+        text = isinstance(node, ast.Name | ast.Attribute | ast.Subscript)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "float" and not node.args:
+            return
+        if at.of(node) is Precision.NONE:
+            return
+        if at.half(node) and (text or (any(node is o for o in operands) and dotted(receiver(node)))):
+            found.append(node)
+            return
+        for child in ast.iter_child_nodes(node):
+            inner = child.value if isinstance(child, ast.keyword) else child
+            if isinstance(node, ast.Call) and inner is node.func:
+                inner = inner.value if isinstance(inner, ast.Attribute) else None
+            if isinstance(inner, ast.expr):
+                visit(inner)
+
+    for part in parts(stmt):
+        if isinstance(part, ast.expr) and not isinstance(getattr(part, "ctx", None), ast.Store):
+            visit(part)
+    return found
+
+
+def receiver(node: ast.expr) -> ast.expr:
+    """What a chain of methods and elements begins with."""
+    while isinstance(node, ast.Call | ast.Subscript | ast.Attribute):
+        if isinstance(node, ast.Call):
+            if not isinstance(node.func, ast.Attribute) or node.args[1:]:
+                return node
+            node = node.func.value
+        elif dotted(node):
+            return node
+        else:
+            node = node.value
+    return node
