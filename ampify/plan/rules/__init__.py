@@ -10,11 +10,31 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Wrap
-from ampify.plan.rules import fp32_only_op, mask_constants
+from ampify.plan.rules import (
+    compiled,
+    double,
+    fp32_only_op,
+    half_escape,
+    jit_trace,
+    mask_constants,
+    nonfinite_check,
+    running_sum,
+    threads,
+)
 from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
 from ampify.program import Refusal
 
-RULES: tuple[Rule, ...] = (mask_constants.RULE, fp32_only_op.RULE)
+RULES: tuple[Rule, ...] = (
+    mask_constants.RULE,
+    fp32_only_op.RULE,
+    half_escape.RULE,
+    nonfinite_check.RULE,
+    double.RULE,
+    compiled.RULE,
+    running_sum.RULE,
+    threads.RULE,
+    jit_trace.RULE,
+)
 MESSAGES = {rule.code: rule.message for rule in RULES}
 
 
