@@ -30,14 +30,18 @@ FLOATING = LOSSES | frozenset(  # what these give is floating, whatever they get
 )
 PASSING = frozenset(  # these keep the kind of number
     (
-        "detach cpu cuda to view view_as reshape squeeze unsqueeze flatten permute transpose t contiguous clone expand repeat sum "
-        "abs clamp relu cumsum neg mul div add sub data T mT requires_grad_ pin_memory masked_fill index_select gather chunk "
+        "detach cpu cuda to view view_as reshape squeeze unsqueeze flatten permute transpose t contiguous clone expand repeat "
+        "sum abs clamp relu cumsum neg mul div add sub data T mT requires_grad_ pin_memory masked_fill index_select gather chunk "
         "split unbind dropout relu_ clamp_ flip roll cat stack"
     ).split()
 )
-SEVERAL = frozenset("LSTM GRU RNN LSTMCell MultiheadAttention ModuleList ModuleDict ParameterList AdaptiveLogSoftmaxWithLoss".split())
+SEVERAL = frozenset(
+    "LSTM GRU RNN LSTMCell MultiheadAttention ModuleList ModuleDict ParameterList AdaptiveLogSoftmaxWithLoss".split()
+)
 SHAPING = frozenset("Identity Flatten Unflatten Dropout ReLU PixelShuffle ConstantPad2d ZeroPad2d MaxPool2d".split())
-COMPLEX = frozenset("torch.complex torch.polar torch.view_as_complex torch.stft torch.complex64 torch.complex128 torch.cfloat".split())
+COMPLEX = frozenset(
+    "torch.complex torch.polar torch.view_as_complex torch.stft torch.complex64 torch.complex128 torch.cfloat".split()
+)
 REAL = frozenset("abs angle real imag view_as_real irfft irfft2 irfftn hfft istft fftfreq rfftfreq norm item size shape".split())
 
 
@@ -76,14 +80,23 @@ class Evidence:
         return isinstance(node, ast.Attribute) and node.attr in PASSING and self.floating(node.value, frame, met)
 
     def _name(self, text: str, frame: Frame, met: frozenset[str]) -> bool:
-        if text in met:
-            return True  # round a loop: whatever else it is made of decides
-        bound = [b for b in self.frames.lookup(text, frame) if b.how != "param"]
+        bound = [b for b in self.frames.lookup(text, frame) if b.how != "param" and not (b.value and self._array(b.value))]
         if not bound:
             return self._criticised(text, frame)
+        key = f"{id(bound[0].frame)} {text}"
+        if key in met:
+            return True  # round a loop: whatever else it is made of decides
         return all(
-            b.how == "assign" and b.value is not None and self._bound(b.value, b.path, b.frame, met | {text}) for b in bound
+            b.how == "assign" and b.value is not None and self._bound(b.value, b.path, b.frame, met | {key}) for b in bound
         ) or self._criticised(text, frame)
+
+    def _array(self, value: ast.expr) -> bool:
+        """Whether an expression is an array of NumPy, so that a name that is asked about as a tensor is something else."""
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+            return (
+                value.func.attr == "numpy" or self.names.resolve(value.func).startswith("numpy.") or self._array(value.func.value)
+            )
+        return isinstance(value, ast.Call) and self.names.resolve(value.func).startswith("numpy.")
 
     def _bound(self, value: ast.expr, path: tuple[int, ...], frame: Frame, met: frozenset[str]) -> bool:
         value, path = element(value, path)
@@ -122,7 +135,9 @@ class Evidence:
         values = [v for v, _ in self.roles.sources(dotted(func), frame)] if dotted(func) else []
         found = []
         for value in values:
-            while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in ("to", "cuda", "cpu"):
+            while (
+                isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in ("to", "cuda", "cpu")
+            ):
                 value = value.func.value
             if isinstance(value, ast.Call):
                 found.append(value)
@@ -133,7 +148,7 @@ class Evidence:
         last = call.func.attr if isinstance(call.func, ast.Attribute) else name.rpartition(".")[2]
         outcomes = self._results(call, frame)
         if outcomes:
-            key = f"{ast.dump(call.func)}{path}"
+            key = f"{id(outcomes[0][1])} {path}"
             return key in met or all(self._bound(value, path, where, met | {key}) for value, where in outcomes)
         if path:
             return last in ("chunk", "split", "unbind") and self.floating(call, frame, met)
@@ -170,7 +185,8 @@ class Evidence:
         """What a function of the file, or the forward of a module of the file, may return."""
         found = self.roles.returns(call, frame)
         text = dotted(call.func)
-        info = self.roles.class_of(text, frame) if text and not found else None
+        alone = text and not found and len({self.names.resolve(c.func) for c in self._built(call.func, frame)}) < 2
+        info = self.roles.class_of(text, frame) if alone else None
         for member in self.frames.family(info) if info is not None else []:
             if "forward" in member.methods:
                 where = member.methods["forward"]
@@ -200,19 +216,23 @@ class Evidence:
                 return False
             if name in COMPLEX or last in ("fft", "cfloat", "cdouble") or (name.startswith("torch.fft.") and "shift" not in last):
                 return True
-            if any(self.complex(v, f, met | {last}) for v, f in self._results(node, frame) if last not in met):
+            outcomes = self._results(node, frame)
+            key = f"{id(outcomes[0][1])} returned" if outcomes else ""
+            if outcomes and key not in met and any(self.complex(value, where, met | {key}) for value, where in outcomes):
                 return True
         inner = [p.value if isinstance(p, ast.keyword) else p for p in ast.iter_child_nodes(node)]
         return any(self.complex(p, frame, met) for p in inner if isinstance(p, ast.expr))
 
     def _complex_name(self, text: str, frame: Frame, met: frozenset[str]) -> bool:
-        if text in met:
+        every = self.frames.lookup(text, frame)
+        key = f"{id(every[0].frame)} {text}" if every else ""
+        if key in met:
             return False
-        for bound in self.frames.lookup(text, frame):
+        for bound in every:
             if bound.how == "param":
                 if self._complex_is_passed():
                     return True
-            elif bound.value is not None and self.complex(bound.value, bound.frame, met | {text}):
+            elif bound.value is not None and self.complex(bound.value, bound.frame, met | {key}):
                 return True
         return False
 

@@ -71,6 +71,7 @@ KEEPING = frozenset(
         "BatchNorm3d InstanceNorm1d InstanceNorm2d ChannelShuffle"
     ).split()
 )
+RANKED = frozenset("max min sort topk kthvalue median mode cummax cummin".split())  # values, and their indices
 SAME = frozenset({"T", "mT", "H", "data", "real", "grad", "values"})  # attributes with the tensor's own dtype
 
 
@@ -150,7 +151,8 @@ class Precisions:
         if isinstance(target, ast.Tuple | ast.List):
             parts = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(target.elts) else None
             for i, element in enumerate(target.elts):
-                self._bind(element, self._of(parts[i]) if parts else value, parts[i] if parts else None)
+                part = NONE if i == 1 and _ranks(source) else value
+                self._bind(element, self._of(parts[i]) if parts else part, parts[i] if parts else None)
         elif isinstance(target, ast.Starred):
             self._bind(target.value, value, None)
         elif isinstance(target, ast.Subscript):
@@ -213,6 +215,8 @@ class Precisions:
         if isinstance(node, ast.Subscript):
             value = self._of(node.value)
             self._of(node.slice)
+            if isinstance(node.slice, ast.Constant) and node.slice.value == 1 and _ranks(node.value):
+                return NONE
             return self.named.get(text, value)
         if text in self.named:
             return self.named[text]
@@ -348,6 +352,13 @@ def combine(*operands: Precision) -> Precision:
     for operand in operands:
         result = join(result, operand)
     return result
+
+
+def _ranks(node: ast.expr | None) -> bool:
+    """Whether an expression gives values and their indices, such as `x.max(1)`."""
+    if not isinstance(node, ast.Call):
+        return False
+    return (node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)) in RANKED
 
 
 def _annotated(argument: ast.arg) -> bool:

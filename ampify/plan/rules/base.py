@@ -152,7 +152,8 @@ class Site:
             return True
         text = dotted(receiver(node))
         return bool(self.frame.used.get(text, set()) & TENSORS) or any(
-            self.resolve(call.func).startswith("torch.") and any(text and dotted(a) == text for a in call.args) for call in self.frame.calls
+            self.resolve(call.func).startswith("torch.") and any(text and dotted(a) == text for a in call.args)
+            for call in self.frame.calls
         )
 
     def complex(self, node: ast.expr) -> bool:
@@ -237,12 +238,14 @@ def halves(stmt: ast.stmt, operands: list[ast.expr], at: Site) -> list[ast.expr]
         if at.half(node) and (text or (any(node is o for o in operands) and dotted(receiver(node)))):
             found.append(node)
             return
-        for child in ast.iter_child_nodes(node):
-            inner = child.value if isinstance(child, ast.keyword) else child
-            if isinstance(node, ast.Call) and inner is node.func:
-                inner = inner.value if isinstance(inner, ast.Attribute) else None
-            if isinstance(inner, ast.expr):
-                visit(inner)
+        if isinstance(node, ast.Call):
+            method = [node.func.value] if isinstance(node.func, ast.Attribute) else []
+            inside: list[ast.AST] = [*method, *node.args, *(k.value for k in node.keywords)]
+        else:
+            inside = list(ast.iter_child_nodes(node))
+        for child in inside:
+            if isinstance(child, ast.expr):
+                visit(child)
 
     for part in parts(stmt):
         if isinstance(part, ast.expr) and not isinstance(getattr(part, "ctx", None), ast.Store):

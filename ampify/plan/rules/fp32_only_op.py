@@ -49,10 +49,14 @@ TWO = frozenset(
 FOURIER = frozenset("rfft rfft2 rfftn ihfft fft fft2 fftn ifft ifft2 ifftn stft".split())
 OTHER = frozenset("quantile nanquantile histc histogram histogramdd view_as_complex ctc_loss".split())
 METHODS = frozenset("inverse det logdet slogdet cholesky qr svd pinverse quantile nanquantile histc matrix_exp".split())
-PRODUCTS = frozenset("pinv pinverse svd_lowrank pca_lowrank lobpcg spmm".split())  # these multiply matrices, also if given float32
+PRODUCTS = frozenset(
+    "pinv pinverse svd_lowrank pca_lowrank lobpcg spmm".split()
+)  # these multiply matrices, also if given float32
 SPARSE = frozenset("to_sparse to_sparse_csr to_sparse_coo to_sparse_csc sparse_coo_tensor sparse_csr_tensor".split())
 MATMULS = frozenset("mm matmul addmm".split())
-REAL = frozenset("rfft rfft2 rfftn ihfft quantile nanquantile histc histogram ctc_loss embedding_bag complex polar view_as_complex".split())
+REAL = frozenset(
+    "rfft rfft2 rfftn ihfft quantile nanquantile histc histogram ctc_loss embedding_bag complex polar view_as_complex".split()
+)
 KEYWORDS = frozenset("input A B other real imag abs angle log_probs".split())
 STATEMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return)
 
@@ -70,7 +74,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     given = [*node.args, *(k.value for k in node.keywords if k.arg in KEYWORDS)]
     if not torch and isinstance(node.func, ast.Attribute):
         given = [node.func.value, *given]
-    if name.startswith("torch.sparse.") and last in ("mm", "addmm") or (torch and last in PRODUCTS):
+    if (name.startswith("torch.sparse.") and last in ("mm", "addmm")) or (torch and last in PRODUCTS):
         yield from _product(node, given, at)
     elif last in MATMULS and any(_sparse(a, at) for a in given[:2]):
         yield from _product(node, given, at)

@@ -96,9 +96,9 @@ def _runs_layers(node: ast.Call, at: Site) -> bool:
 
 
 def _given(node: ast.expr, frame: Frame) -> bool:
-    """Whether a value is a parameter of the function, of which nothing is known."""
+    """Whether a value is a parameter of the function, or one of several results, of which nothing is known."""
     bound = frame.bindings.get(dotted(receiver(node)), [])
-    return any(b.how == "param" for b in bound)
+    return any(b.how == "param" or b.path for b in bound)
 
 
 def _passed(call: ast.Call, target: Frame) -> Iterator[tuple[ast.expr, str]]:

@@ -22,7 +22,7 @@ Source: torch.finfo(torch.float16).eps.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
@@ -91,7 +91,7 @@ def _feeding(at: Site) -> set[str]:
     return found
 
 
-def _names(nodes: list[ast.expr]) -> set[str]:
+def _names(nodes: Sequence[ast.expr]) -> set[str]:
     return {dotted(n) for node in nodes for n in walk(node) if isinstance(n, ast.Name | ast.Attribute | ast.Subscript)} - {""}
 
 
