@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from ampify.analysis.analyse import Reading
@@ -65,7 +66,6 @@ class File:
     def __init__(self, reading: Reading, under: Callable[[ast.stmt], bool], off: Callable[[ast.stmt], bool]) -> None:
         self.reading, self.under, self.off = reading, under, off
         self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
-        self.double: bool | None = None
         self.evidence = Evidence(reading.roles)
         self.called = self._called()  # the functions that run under autocast as a whole
         self._precisions: dict[Frame, Precisions] = {}
@@ -74,6 +74,15 @@ class File:
     def runs(self, stmt: ast.stmt, frame: Frame) -> bool:
         """Whether a statement of a function may run under autocast."""
         return (frame in self.called or self.under(stmt)) and not self.off(stmt)
+
+    @cached_property
+    def float64(self) -> bool:
+        """Whether the file works in float64, so that `.float()` would not be a no-op."""
+        return any(
+            (isinstance(node, ast.Attribute) and (node.attr == "double" or self.resolve(node) in DOUBLE))
+            or (isinstance(node, ast.Name) and self.resolve(node) in DOUBLE)
+            for node in walk(self.reading.tree)
+        )
 
     def precisions(self, frame: Frame) -> Precisions:
         if frame not in self._precisions:
@@ -211,17 +220,6 @@ def statements(frame: Frame) -> Iterator[ast.stmt]:
 def parts(stmt: ast.stmt) -> list[ast.AST]:
     """The expressions of a statement itself, of a compound one those of its header."""
     return header(stmt)
-
-
-def float64(file: File) -> bool:
-    """Whether a file works in float64, so that `.float()` would not be a no-op."""
-    if file.double is None:
-        file.double = any(
-            (isinstance(node, ast.Attribute) and (node.attr == "double" or file.resolve(node) in DOUBLE))
-            or (isinstance(node, ast.Name) and file.resolve(node) in DOUBLE)
-            for node in walk(file.reading.tree)
-        )
-    return file.double
 
 
 def halves(stmt: ast.stmt, operands: list[ast.expr], at: Site) -> list[ast.expr]:

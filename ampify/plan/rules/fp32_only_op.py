@@ -19,7 +19,7 @@ After:
         output = torch.sparse.mm(adjacency.float(), support.float())
 
 Safety: safe. `.float()` does nothing in float32. Autocast is switched off only for operations that multiply matrices
-themselves, since these would be cast again. Operands that may be complex or integers, and files that work in float64, are
+themselves, since these would be cast again. Operands that may be complex or integers, and files that work in are
 reported instead.
 
 Source: "Autocast Op Reference" (none of these is on CUDA's lists).
@@ -32,7 +32,7 @@ from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
-from ampify.plan.rules.base import Finding, Rule, Site, float64, halves
+from ampify.plan.rules.base import Finding, Rule, Site, halves
 
 ONE = frozenset(  # of one matrix; torch's and torch.linalg's spellings
     (
@@ -96,7 +96,7 @@ def _single(node: ast.AST, operands: list[ast.expr], last: str, at: Site) -> Ite
     half = [a for a in operands if at.half(a) and not isinstance(a, ast.Starred)]
     if not half:
         return
-    if float64(at.file):
+    if at.file.float64:
         yield Finding(node, (), f"`{last}` in a file that works in float64")
     elif last not in REAL and any(at.complex(a) for a in half):
         if at.of(half[0]) is not Precision.MAYBE:
@@ -110,7 +110,7 @@ def _product(node: ast.AST, operands: list[ast.expr], at: Site) -> Iterator[Find
     """An operation that autocast itself casts: the whole statement is left out of it, and all that enters it is cast."""
     entering = halves(at.stmt, operands, at)
     doubtful = [e for e in entering if not (any(e is a for a in operands) or at.floating(e))]
-    if float64(at.file) and entering:
+    if at.file.float64 and entering:
         yield Finding(node, (), "in a file that works in float64")
     elif not isinstance(at.stmt, STATEMENTS) or doubtful:
         where = f", beside `{ast.unparse(doubtful[0])[:30]}`" if doubtful else ""

@@ -16,7 +16,7 @@ After:
     prediction = torch.sigmoid(logits).cpu().float().numpy()
 
 Safety: safe. Written only where the tensor is a floating one for certain, as `.float()` would change integers; in float32 it
-does nothing. Where that is not certain, and in files that work in float64, it is reported.
+does nothing. Where that is not certain, and in files that work in it is reported.
 
 Source: Tensor.numpy; "Autocast Op Reference" ("backward ops", and what runs in the dtype it gets).
 """
@@ -32,7 +32,7 @@ from ampify.analysis.precision import Precision
 from ampify.analysis.roles import Role
 from ampify.analysis.vocabulary import MATMULS
 from ampify.analysis.walk import walk
-from ampify.plan.rules.base import Finding, Rule, Site, float64, receiver
+from ampify.plan.rules.base import Finding, Rule, Site, receiver
 
 ARRAYS = frozenset({"numpy.array", "numpy.asarray"})
 CLOSE = frozenset({"torch.allclose", "torch.isclose", "torch.testing.assert_close"})
@@ -77,7 +77,7 @@ def _all(values: list[ast.expr], where: str, at: Site, known: bool = False) -> I
     half = [v for v in values if at.half(v) and not isinstance(v, ast.Starred)]
     if not half:
         return
-    if (known or all(at.floating(v) for v in half)) and not float64(at.file):
+    if (known or all(at.floating(v) for v in half)) and not at.file.float64:
         yield Finding(half[0], tuple(at.float(v) for v in half))
     elif where and not _given(half[0], at.frame):
         yield Finding(half[0], (), f"`{ast.unparse(half[0])[:40]}` in {where}")

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
 from ampify.analysis.walk import walk
-from ampify.plan.rules.base import Finding, Rule, Site, float64, receiver, statements
+from ampify.plan.rules.base import Finding, Rule, Site, receiver, statements
 
 DETACHING = frozenset({"detach", "data", "detach_"})
 GRADIENTLESS = frozenset({"torch.no_grad", "torch.inference_mode"})
@@ -40,7 +40,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     if added is None or not any(at.half(t) for t in _terms(added[1], at)):
         return
     target, term = added
-    if at.of(target) is Precision.FULL or float64(at.file):
+    if at.of(target) is Precision.FULL or at.file.float64:
         return
     backward = _feeding(at)
     if dotted(target) in backward or not (backward or _detached(term) or _no_grad(at)):
