@@ -18,6 +18,7 @@ LEFT_ALONE = {
     "torch.cond is control flow": "torch.cond(h.sum() > 0, torch.relu, torch.tanh, (h,))",
     "order statistics": "h.median()",
     "a dense product": "h @ h.t()",
+    "a dense product of what is bound to itself": "(h := h.view(4, 4)) @ h.t()",
 }
 
 

@@ -121,12 +121,17 @@ def _product(node: ast.AST, operands: list[ast.expr], at: Site) -> Iterator[Find
 
 def _sparse(node: ast.expr, at: Site) -> bool:
     """Whether an expression is a sparse matrix for certain."""
-    if isinstance(node, ast.Call):
-        inner = isinstance(node.func, ast.Attribute) and _sparse(node.func.value, at)
-        return inner or dotted(node.func).rpartition(".")[2] in SPARSE or getattr(node.func, "attr", "") in SPARSE
-    return bool(dotted(node)) and any(
-        isinstance(value, ast.Call) and _sparse(value, at) for value, _ in at.file.roles.sources(dotted(node), at.frame)
-    )
+    values = [value for value, _ in at.file.roles.sources(dotted(node), at.frame)] if dotted(node) else [node]
+    return any(_makes_sparse(value) for value in values)
+
+
+def _makes_sparse(node: ast.expr) -> bool:
+    while isinstance(node, ast.Call):
+        last = node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)
+        if last in SPARSE:
+            return True
+        node = node.func.value if isinstance(node.func, ast.Attribute) else node.func
+    return False
 
 
 RULE = Rule(
