@@ -58,8 +58,9 @@ def _torch_erased(source: bytes) -> list[str]:
         torch, enabled, scaler, on = match.group("torch", "enabled", "scaler", "on")
         dtype = "bfloat16" if on == "False" else "float16"
         region = f"{torch}.autocast('cuda', dtype={torch}.{dtype}, enabled={enabled})"
+        off = f"{torch}.autocast('cuda', enabled=False)"
         del tree.body[at : at + 2]
-        erased = _TorchEraser({"scaler": scaler}, region).visit(tree)
+        erased = _TorchEraser({"scaler": scaler}, (region, off)).visit(tree)
         texts = [ast.dump(_Neutral().visit(erased), indent=1)]
         if at > 0 and isinstance(tree.body[at - 1], ast.Import):
             del tree.body[at - 1]
@@ -162,14 +163,14 @@ class _Eraser(ast.NodeTransformer):
 class _TorchEraser(_Eraser):
     """The same forms but for the region's context, without those that only the runtime has."""
 
-    def __init__(self, names: dict[str, str], region: str) -> None:
+    def __init__(self, names: dict[str, str], regions: tuple[str, str]) -> None:
         super().__init__(names)
-        self.region = region
+        self.regions = regions
 
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)
         ours = len(node.items) == 1 and node.items[0].optional_vars is None
-        return node.body if ours and ast.unparse(node.items[0].context_expr) == self.region else node
+        return node.body if ours and ast.unparse(node.items[0].context_expr) in self.regions else node
 
     def _scaler_call(self, node: ast.AST, *methods: str) -> bool:
         return super()._scaler_call(node, *(m for m in methods if m in ("scale", "unscale_", "step", "update")))

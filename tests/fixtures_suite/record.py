@@ -124,9 +124,9 @@ class _Watcher:
                 watcher._scalers.append(self)
 
         class Autocast(torch.autocast):
-            def __init__(self, device: str, dtype: torch.dtype, enabled: bool) -> None:
+            def __init__(self, device: str, dtype: torch.dtype | None = None, enabled: bool = True) -> None:
                 assert device == "cuda"
-                super().__init__("cpu", dtype=dtype, enabled=half)
+                super().__init__("cpu", dtype=dtype, enabled=half and dtype is not None)  # without: what is kept out
 
         torch.amp.GradScaler, torch.autocast = Scaler, Autocast
         self._watch_scaling(Scaler)
