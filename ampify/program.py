@@ -72,6 +72,7 @@ class Barrier(Enum):
     GRADIENT = "a gradient taken by autograd.grad"
     SUSPEND = "a yield or await"
     REGION = "an autocast region"
+    TRACE = "a trace of a model"
 
 
 class Stmt(NamedTuple):

@@ -34,6 +34,7 @@ DTYPES = {
     **dict.fromkeys(("torch.half", "torch.float16", "torch.bfloat16"), HALF),
     **dict.fromkeys((f"torch.{n}" for n in "bool int int8 int16 int32 int64 long short uint8".split()), NONE),
 }
+DTYPES |= dict.fromkeys((f"torch.{n}" for n in "complex64 complex128 cfloat cdouble chalf".split()), NONE)
 FACTORIES = frozenset(
     "zeros ones rand randn full tensor as_tensor empty eye linspace normal from_numpy FloatTensor Tensor".split()
 )
@@ -55,6 +56,7 @@ WIDE = frozenset(  # float32 on CUDA, as it comes on the CPU (or the other way r
         "gumbel_softmax interpolate upsample cat stack index_put scatter_add where maximum minimum lerp normalize"
     ).split()
 )
+COMPLEX = frozenset({"complex", "polar", "view_as_complex", "stft"})
 MULTIPLYING = frozenset(
     (
         "Linear Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d LazyLinear LazyConv2d GRU LSTM RNN GRUCell "
@@ -69,6 +71,7 @@ KEEPING = frozenset(
         "BatchNorm3d InstanceNorm1d InstanceNorm2d ChannelShuffle"
     ).split()
 )
+RANKED = frozenset("max min sort topk kthvalue median mode cummax cummin".split())  # values, and their indices
 SAME = frozenset({"T", "mT", "H", "data", "real", "grad", "values"})  # attributes with the tensor's own dtype
 
 
@@ -154,7 +157,8 @@ class Precisions:
         if isinstance(target, ast.Tuple | ast.List):
             parts = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(target.elts) else None
             for i, element in enumerate(target.elts):
-                self._bind(element, self._of(parts[i]) if parts else value, parts[i] if parts else None)
+                part = NONE if i == 1 and _ranks(source) else value
+                self._bind(element, self._of(parts[i]) if parts else part, parts[i] if parts else None)
         elif isinstance(target, ast.Starred):
             self._bind(target.value, value, None)
         elif isinstance(target, ast.Subscript):
@@ -217,6 +221,8 @@ class Precisions:
         if isinstance(node, ast.Subscript):
             value = self._of(node.value)
             self._of(node.slice)
+            if isinstance(node.slice, ast.Constant) and node.slice.value == 1 and _ranks(node.value):
+                return NONE
             return self.named.get(text, value)
         if text in self.named:
             return self.named[text]
@@ -304,6 +310,8 @@ class Precisions:
             return operands[0] if operands else NONE
         if last in MATMULS:
             return self._product(*operands)
+        if name.startswith("torch.fft.") or last in COMPLEX:
+            return FULL if last in ("irfft", "irfft2", "irfftn", "hfft") else NONE
         if name.startswith("torch.utils.checkpoint."):
             return MAYBE
         result = combine(*operands)
@@ -350,6 +358,13 @@ def combine(*operands: Precision) -> Precision:
     for operand in operands:
         result = join(result, operand)
     return result
+
+
+def _ranks(node: ast.expr | None) -> bool:
+    """Whether an expression gives values and their indices, such as `x.max(1)`."""
+    if not isinstance(node, ast.Call):
+        return False
+    return (node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)) in RANKED
 
 
 def _annotated(argument: ast.arg) -> bool:

@@ -13,7 +13,7 @@ from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, summarize
 from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
-from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER
+from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
 
@@ -98,7 +98,7 @@ class _Reading:
         own = bool(self.sites.scaler) and dotted(node.func) == f"{self.sites.scaler}.grad"
         if own or hidden.differentiate or self.sites.names.resolve(node.func) in SECOND_ORDER:
             return Barrier.GRADIENT  # taken from an unscaled loss, it would underflow in half precision
-        return None
+        return Barrier.TRACE if self.sites.names.resolve(node.func) in TRACES else None
 
     def note(
         self, kind: Kind, node: ast.expr | ast.stmt, roots: frozenset[str] = frozenset(), key: str = "", **more: object

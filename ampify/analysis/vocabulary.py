@@ -47,6 +47,7 @@ LEAVING_GRADIENTS = tuple(  # words in the names of functions that get a model a
 )
 REDUCING = frozenset("mean sum squeeze view reshape unsqueeze values float".split())  # methods that combine losses
 COMBINING = frozenset("sum list tuple len min max torch.stack torch.cat torch.mean torch.sum".split())  # functions that do
+TRACES = frozenset({"torch.jit.trace", "torch.jit.trace_module"})
 SECOND_ORDER = frozenset(
     "torch.autograd.grad torch.func.grad torch.autograd.functional.jacobian torch.autograd.functional.hessian".split()
 )

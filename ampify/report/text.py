@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ampify.convert import Status
-from ampify.diagnostics import Diagnostic
+from ampify.diagnostics import NOTES, Diagnostic
 from ampify.files import UNREADABLE, UNWRITABLE
 from ampify.project import BUG, Outcome
 
@@ -35,6 +35,8 @@ def lines(outcome: Outcome, *, done: bool, verbose: bool, quiet: bool) -> Iterat
     elif verbose and result.status in ("already", "unchanged"):
         yield f"{_SUMMARY[result.status][0]} {path}"
     for diagnostic in result.diagnostics:
+        if diagnostic.severity == "info" and diagnostic.code not in NOTES and not verbose:
+            continue  # of a rule, and nothing to be done about
         yield from _diagnostic(path, diagnostic)
 
 

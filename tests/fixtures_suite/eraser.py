@@ -58,8 +58,8 @@ def _torch_erased(source: bytes) -> list[str]:
         torch, enabled, scaler, on = match.group("torch", "enabled", "scaler", "on")
         dtype = "bfloat16" if on == "False" else "float16"
         region = f"{torch}.autocast('cuda', dtype={torch}.{dtype}, enabled={enabled})"
-        del tree.body[at : at + 2]
         off = f"{torch}.autocast('cuda', enabled=False)"
+        del tree.body[at : at + 2]
         erased = _TorchEraser({"scaler": scaler}, (region, off)).visit(tree)
         texts = [ast.dump(_Neutral().visit(erased), indent=1)]
         if at > 0 and isinstance(tree.body[at - 1], ast.Import):
@@ -163,7 +163,7 @@ class _Eraser(ast.NodeTransformer):
 class _TorchEraser(_Eraser):
     """The same forms but for the region's context, without those that only the runtime has."""
 
-    def __init__(self, names: dict[str, str], regions: tuple[str, ...]) -> None:
+    def __init__(self, names: dict[str, str], regions: tuple[str, str]) -> None:
         super().__init__(names)
         self.regions = regions
 

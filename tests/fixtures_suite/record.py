@@ -154,9 +154,9 @@ class _Watcher:
                 watcher._scalers.append(self)
 
         class Autocast(torch.autocast):
-            def __init__(self, device: str, dtype: torch.dtype | None = None, *, enabled: bool) -> None:
+            def __init__(self, device: str, dtype: torch.dtype | None = None, enabled: bool = True) -> None:
                 assert device == "cuda"
-                super().__init__("cpu", dtype=dtype, enabled=half and dtype is not None)  # without one: what stays in fp32
+                super().__init__("cpu", dtype=dtype, enabled=half and dtype is not None)  # without: what is kept out
 
         torch.amp.GradScaler, torch.autocast = Scaler, Autocast
         self._watch_scaling(Scaler)

@@ -11,11 +11,35 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Need, Splice, Wrap
-from ampify.plan.rules import bce_loss, custom_function, mask_constants
+from ampify.plan.rules import (
+    bce_loss,
+    compiled,
+    custom_function,
+    double,
+    fp32_only_op,
+    half_escape,
+    jit_trace,
+    mask_constants,
+    nonfinite_check,
+    running_sum,
+    threads,
+)
 from ampify.plan.rules.base import File, Finding, Regions, Rule, Site, parts, statements
 from ampify.program import Note, Refusal
 
-RULES: tuple[Rule, ...] = (bce_loss.RULE, mask_constants.RULE, custom_function.RULE)
+RULES: tuple[Rule, ...] = (
+    bce_loss.RULE,
+    mask_constants.RULE,
+    fp32_only_op.RULE,
+    custom_function.RULE,
+    half_escape.RULE,
+    nonfinite_check.RULE,
+    double.RULE,
+    compiled.RULE,
+    running_sum.RULE,
+    threads.RULE,
+    jit_trace.RULE,
+)
 MESSAGES = {rule.code: rule.message for rule in RULES}
 HAZARDS = {rule.code: rule.hazard for rule in RULES}
 
@@ -91,7 +115,7 @@ def described(note: Note) -> Diagnostic:
     """The diagnostic of a hazard that stays as it is."""
     rule = next(rule for rule in RULES if rule.code == note.code)
     message = f"{rule.hazard}: {note.detail}" if note.detail else rule.hazard
-    return Diagnostic(note.code, "warning", note.line, note.column + 1, message, rule.advice)
+    return Diagnostic(note.code, rule.severity, note.line, note.column + 1, message, rule.advice)
 
 
 def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -> tuple[Regions, Regions]:
@@ -106,10 +130,8 @@ def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -
             inside.update(range(number, end))
         elif isinstance(stmt, ast.With) and any(reading.names.is_disabled(i.context_expr) for i in stmt.items):
             (inside if through else outside).update(range(number, end))
-    return (
-        lambda stmt: numbers[stmt][0] in inside and numbers[stmt][0] not in outside,
-        lambda stmt: numbers[stmt][0] in outside,
-    )
+    inside -= outside
+    return lambda stmt: numbers[stmt][0] in inside, lambda stmt: numbers[stmt][0] in outside
 
 
 def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
@@ -123,8 +145,10 @@ def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
         if rule.survey is not None:
             yield from ((rule, finding) for finding in rule.survey(file))
     for frame in file.frames.all:
+        holds = any(file.under(stmt) for stmt in statements(frame))
         for stmt in statements(frame):
-            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not file.autocasts(stmt, frame):
+            runs = file.autocasts(stmt, frame)
+            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not (runs or holds):
                 continue
             nodes: list[ast.AST] = [stmt, *(node for part in parts(stmt) for node in ast.walk(part))]
             for node in nodes:
@@ -133,5 +157,5 @@ def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
                     name = node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)
                     wanted += by_call.get(name, [])
                 for rule in wanted:
-                    if rule.find is not None:
+                    if rule.find is not None and (runs or rule.outside):
                         yield from ((rule, finding) for finding in rule.find(node, Site(file, frame, stmt, rule.code)))

@@ -5,21 +5,25 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from ampify.analysis.analyse import Reading
+from ampify.analysis.evidence import Evidence
 from ampify.analysis.frames import ClassInfo, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import walk
+from ampify.diagnostics import Severity
 from ampify.plan.edits import Disable, Edit, Insert, Splice
 from ampify.program import Kind
 
 SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)  # statements that may stand with autocast off
-DOUBLE = frozenset({"double", "float64", "DoubleTensor", "set_default_dtype"})
 Regions = Callable[[ast.stmt], bool]
 Applicability = Literal["safe", "unsafe", "display"]
+DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torch.cuda.DoubleTensor"})
+TENSORS = frozenset("view permute unsqueeze squeeze detach mm bmm matmul contiguous backward requires_grad_ dim cuda".split())
 
 
 class Finding(NamedTuple):
@@ -40,8 +44,9 @@ class Rule(NamedTuple):
     `safe` rules are no-ops while autocast is off, and applied by default; `unsafe` ones change values; `display` ones only
     report. `hazard` says what goes wrong, `message` what an edit does, `advice` what the author can do where there is none.
     `find` gets every node of
-    the types in `nodes`, and every call of a function or method named in `calls`, that may run under autocast; `survey` looks
-    at the file as a whole; where `asks` of one file is true, its code makes the rule look into the files that it imports too.
+    the types in `nodes`, and every call of a function or method named in `calls`, that may run under autocast, and, of an
+    `outside` rule, all others in functions that hold regions; `survey` looks at the file as a whole; where `asks` of one file
+    is true, its code makes the rule look into the files that it imports too. `severity` is that of what it reports.
     """
 
     code: str
@@ -55,6 +60,8 @@ class Rule(NamedTuple):
     find: Callable[[ast.AST, Site], Iterator[Finding]] | None = None
     survey: Callable[[File], Iterator[Finding]] | None = None
     asks: Callable[[File], bool] | None = None
+    outside: bool = False
+    severity: Severity = "warning"
 
     def manual(self) -> str:
         """The docstring of its module."""
@@ -76,9 +83,23 @@ class File:
         self.asked: frozenset[str] = frozenset()
         self.others: tuple[File, ...] = ()
         self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
+        self.evidence = Evidence(reading.roles)
         self.called = self._called()  # the functions that run under autocast as a whole
         self._precisions: dict[Frame, Precisions] = {}
         self.torch = reading.program.torch[0][1] if reading.program.torch else ""
+
+    def runs(self, stmt: ast.stmt, frame: Frame) -> bool:
+        """Whether a statement of a function may run under autocast."""
+        return (frame in self.called or self.under(stmt)) and not self.off(stmt)
+
+    @cached_property
+    def float64(self) -> bool:
+        """Whether the file works in float64, so that `.float()` would not be a no-op."""
+        return any(
+            (isinstance(node, ast.Attribute) and (node.attr == "double" or self.resolve(node) in DOUBLE))
+            or (isinstance(node, ast.Name) and self.resolve(node) in DOUBLE)
+            for node in walk(self.reading.tree)
+        )
 
     def precisions(self, frame: Frame) -> Precisions:
         if frame not in self._precisions:
@@ -92,11 +113,6 @@ class File:
     def modules(self) -> list[ClassInfo]:
         """The nn.Module classes of the file."""
         return [info for info in self.frames.classes.values() if self.roles.is_module(info)]
-
-    def works_in_double(self) -> bool:
-        """Whether the file may work in float64, where a cast to float32 would change values."""
-        nodes = (n for n in walk(self.reading.tree) if isinstance(n, ast.Attribute) and n.attr in DOUBLE)
-        return any(not self.resolve(n).startswith("numpy.") for n in nodes)
 
     def resolve(self, node: ast.AST) -> str:
         """The qualified name of an expression, or an empty string."""
@@ -174,6 +190,29 @@ class Site:
         """Whether an expression may be a tensor in half precision."""
         return self.of(node) > Precision.FULL
 
+    @property
+    def runs(self) -> bool:
+        """Whether the statement may run under autocast; outside, tensors are still half that were made under it."""
+        return self.file.autocasts(self.stmt, self.frame)
+
+    def floating(self, node: ast.expr) -> bool:
+        """Whether an expression is a floating tensor for certain."""
+        return self.file.evidence.floating(node, self.frame)
+
+    def tensor(self, node: ast.expr) -> bool:
+        """Whether an expression is a tensor for certain: a value that is computed, or one that is used as a tensor."""
+        if self.of(node) is Precision.HALF or self.floating(node):
+            return True
+        text = dotted(receiver(node))
+        return bool(self.frame.used.get(text, set()) & TENSORS) or any(
+            self.resolve(call.func).startswith("torch.") and any(text and dotted(a) == text for a in call.args)
+            for call in self.frame.calls
+        )
+
+    def complex(self, node: ast.expr) -> bool:
+        """Whether an expression may be a complex tensor."""
+        return self.file.evidence.complex(node, self.frame)
+
     def parent(self, node: ast.AST) -> ast.AST | None:
         return self.precisions.parents.get(node)
 
@@ -225,3 +264,46 @@ def statements(frame: Frame) -> Iterator[ast.stmt]:
 def parts(stmt: ast.stmt) -> list[ast.AST]:
     """The expressions of a statement itself, of a compound one those of its header."""
     return header(stmt)
+
+
+def halves(stmt: ast.stmt, operands: list[ast.expr], at: Site) -> list[ast.expr]:
+    """The widest names, attributes and elements of a statement that may be half, where they are read; and `operands` that are
+    made of one by methods only."""
+    found: list[ast.expr] = []
+
+    def visit(node: ast.expr) -> None:
+        text = isinstance(node, ast.Name | ast.Attribute | ast.Subscript)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "float" and not node.args:
+            return
+        if at.of(node) is Precision.NONE:
+            return
+        if at.half(node) and (text or (any(node is o for o in operands) and dotted(receiver(node)))):
+            found.append(node)
+            return
+        if isinstance(node, ast.Call):
+            method = [node.func.value] if isinstance(node.func, ast.Attribute) else []
+            inside: list[ast.AST] = [*method, *node.args, *(k.value for k in node.keywords)]
+        else:
+            inside = list(ast.iter_child_nodes(node))
+        for child in inside:
+            if isinstance(child, ast.expr):
+                visit(child)
+
+    for part in parts(stmt):
+        if isinstance(part, ast.expr) and not isinstance(getattr(part, "ctx", None), ast.Store):
+            visit(part)
+    return found
+
+
+def receiver(node: ast.expr) -> ast.expr:
+    """What a chain of methods and elements begins with."""
+    while isinstance(node, ast.Call | ast.Subscript | ast.Attribute):
+        if isinstance(node, ast.Call):
+            if not isinstance(node.func, ast.Attribute) or node.args[1:]:
+                return node
+            node = node.func.value
+        elif dotted(node):
+            return node
+        else:
+            node = node.value
+    return node

@@ -148,7 +148,7 @@ def _mentioned(text: str, where: Probabilities) -> bool:
 
 
 def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Finding]:
-    if at.file.works_in_double():
+    if at.file.float64:
         yield Finding(call, detail="the file works in float64", refuse=REFUSED)
         return
     if not isinstance(at.stmt, SIMPLE) or any(call in walk(f) for f in at.frame.lambdas):
@@ -255,7 +255,7 @@ def _widened(origin: Origin, file: File, where: Probabilities) -> Iterator[Findi
         stmt, frame = where.home[origin.node]
         at = Site(file, frame, stmt, CODE)
         if file.autocasts(stmt, frame) and at.of(origin.operand) is not Precision.FULL:
-            if file.works_in_double():
+            if file.float64:
                 yield Finding(origin.node, detail="the file works in float64", refuse=REFUSED)
             else:
                 yield Finding(origin.node, (at.float(origin.operand),))

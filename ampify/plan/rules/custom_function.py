@@ -137,7 +137,7 @@ def _apart(call: ast.Call, at: Site, name: str, backward: Frame | None) -> Findi
     """The statement with autocast off, on float32 tensors."""
     if not isinstance(at.stmt, SIMPLE) or any(call in walk(f) for f in at.frame.lambdas):
         return Finding(call, detail=f"`{name}.apply(...)` has to stand in a simple statement", refuse=REFUSED)
-    if at.file.works_in_double() or any(isinstance(a, ast.Starred) for a in call.args):
+    if at.file.float64 or any(isinstance(a, ast.Starred) for a in call.args):
         return Finding(call, detail=f"which arguments of `{name}.apply(...)` may be in half is not in sight", refuse=REFUSED)
     for node in (n for part in parts(at.stmt) for n in walk(part)):
         other = isinstance(node, ast.Call) and node is not call
