@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from ampify.analysis.frames import FUNCTIONS, Frame
+from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.syntax import blocks_of, header
@@ -81,6 +82,7 @@ class Precisions:
         self.named: dict[str, Precision] = {}
         self.inside = called
         self.parents: dict[ast.AST, ast.AST] = {}
+        self.kinds = Kinds(frame, roles, called)
         node = frame.node
         if not isinstance(node, ast.Module) and called:  # callers may pass what their own regions computed
             arguments = node.args
@@ -118,18 +120,22 @@ class Precisions:
                 self._bind(stmt.target, new, stmt.value)
         elif isinstance(stmt, ast.For | ast.AsyncFor | ast.While):
             for _ in range(2):  # twice, for values that a loop carries round
+                kinds = dict(self.kinds.named)
                 if isinstance(stmt, ast.While):
                     self._of(stmt.test)
                 else:
-                    self._bind(stmt.target, self._element(stmt.iter), None)
+                    self._bind(stmt.target, self._element(stmt.iter), None, stmt.iter)
                 self._block(stmt.body)
+                self.kinds.join(kinds)
             self._block(stmt.orelse)
         elif isinstance(stmt, ast.If):
             self._of(stmt.test)
-            untouched = dict(self.named)
+            untouched, kinds = dict(self.named), dict(self.kinds.named)
             self._block(stmt.body)
             taken, self.named = self.named, untouched
+            kinds, self.kinds.named = self.kinds.named, kinds
             self._block(stmt.orelse)
+            self.kinds.join(kinds)
             self.named = {name: join(taken.get(name, NONE), self.named.get(name, NONE)) for name in taken | self.named}
         else:
             for part in header(stmt):
@@ -144,18 +150,21 @@ class Precisions:
         value = self._of(node)
         return value if value is not NONE or self.inside else FULL
 
-    def _bind(self, target: ast.expr, value: Precision, source: ast.expr | None) -> None:
+    def _bind(self, target: ast.expr, value: Precision, source: ast.expr | None, whole: ast.expr | None = None) -> None:
+        """A name gets a value: that of `source`, or else an element of `whole`."""
         if isinstance(target, ast.Tuple | ast.List):
             parts = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(target.elts) else None
             for i, element in enumerate(target.elts):
-                self._bind(element, self._of(parts[i]) if parts else value, parts[i] if parts else None)
+                self._bind(element, self._of(parts[i]) if parts else value, parts[i] if parts else None, source or whole)
         elif isinstance(target, ast.Starred):
-            self._bind(target.value, value, None)
+            self._bind(target.value, value, None, source or whole)
         elif isinstance(target, ast.Subscript):
             self._of(target)  # an element written; the whole keeps its dtype
         elif dotted(target):
             self.named[dotted(target)] = value
+            self.kinds.bind(dotted(target), source, whole)
         self.values[target] = value
+        self.kinds.told(target)
         self._note(target)
 
     # expressions -------------------------------------------------------------------------------------
@@ -168,6 +177,7 @@ class Precisions:
         self._note(node)
         value = self._evaluate(node)
         self.values[node] = value
+        self.kinds.told(node)
         return value
 
     def _evaluate(self, node: ast.expr) -> Precision:
@@ -194,7 +204,7 @@ class Precisions:
         if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
             for comprehension in node.generators:
                 self._note(comprehension)
-                self._bind(comprehension.target, self._element(comprehension.iter), None)
+                self._bind(comprehension.target, self._element(comprehension.iter), None, comprehension.iter)
                 for test in comprehension.ifs:
                     self._of(test)
             return self._of(node.elt)
@@ -226,7 +236,7 @@ class Precisions:
         """What an attribute of the instance holds: parameters and what factories make are float32."""
         if not text:
             return NONE
-        for value, _ in self.roles.sources(text, self.frame):
+        for value in (*(v for v, _ in self.roles.sources(text, self.frame)), *self.kinds.buffers(text)):
             if isinstance(value, ast.Call):
                 name = self.roles.names.resolve(value.func)
                 last = name.rpartition(".")[2]

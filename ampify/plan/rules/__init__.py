@@ -10,11 +10,11 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Wrap
-from ampify.plan.rules import mask_constants
+from ampify.plan.rules import index_write, mask_constants, out_inplace, random_like, small_eps
 from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
 from ampify.program import Refusal
 
-RULES: tuple[Rule, ...] = (mask_constants.RULE,)
+RULES: tuple[Rule, ...] = (mask_constants.RULE, small_eps.RULE, index_write.RULE, out_inplace.RULE, random_like.RULE)
 MESSAGES = {rule.code: rule.message for rule in RULES}
 
 

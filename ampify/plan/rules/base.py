@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from ampify.analysis.analyse import Reading
 from ampify.analysis.frames import ClassInfo, Frame
+from ampify.analysis.kinds import Kind as Known
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
+from ampify.analysis.walk import walk
 from ampify.plan.edits import Disable, Edit, Insert, Splice
 from ampify.program import Kind
 
+WIDE = frozenset(
+    "float64 double set_default_dtype DoubleTensor complex64 complex128 cfloat cdouble view_as_complex polar".split()
+)
 Applicability = Literal["safe", "unsafe", "display"]
 
 
@@ -70,6 +76,19 @@ class File:
         """The nn.Module classes of the file."""
         return [info for info in self.frames.classes.values() if self.roles.is_module(info)]
 
+    @cached_property
+    def wide(self) -> bool:
+        """Whether the file works in float64 or complex numbers, somewhere: there `.float()` may change a value."""
+        found = (node for scope in self.frames.all for node in walk(scope.node) if isinstance(node, ast.Attribute | ast.Name))
+        return any(self._of_torch(node) in WIDE for node in found)
+
+    def _of_torch(self, node: ast.Attribute | ast.Name) -> str:
+        """The last part of the name of something of torch's, or of a method."""
+        name = self.names.resolve(node)
+        if isinstance(node, ast.Attribute) and not name.startswith("numpy."):
+            return node.attr
+        return name.rpartition(".")[2] if name.startswith("torch.") else ""
+
     def resolve(self, node: ast.AST) -> str:
         """The qualified name of an expression, or an empty string."""
         return self.names.resolve(node)
@@ -122,6 +141,14 @@ class Site:
     def half(self, node: ast.AST) -> bool:
         """Whether an expression may be a tensor in half precision."""
         return self.of(node) > Precision.FULL
+
+    def tensor(self, node: ast.AST) -> bool:
+        """Whether an expression is a tensor for sure, and no number, list or dict."""
+        return self.precisions.kinds.of(node) is not Known.UNKNOWN
+
+    def floating(self, node: ast.AST) -> bool:
+        """Whether an expression is a floating-point tensor for sure, of which `.float()` does nothing in float32."""
+        return self.precisions.kinds.of(node) is Known.FLOATING
 
     def parent(self, node: ast.AST) -> ast.AST | None:
         return self.precisions.parents.get(node)
