@@ -7,7 +7,7 @@ or a `dtype`, and is not an array of indices, has to be known before one is writ
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 
 from ampify.analysis.frames import Frame
@@ -72,10 +72,17 @@ PASSING = frozenset("ReLU Flatten Identity MaxPool1d MaxPool2d AvgPool2d Adaptiv
 class Kinds:
     """The kinds of the expressions of one function; `told` in the order of evaluation, operands first."""
 
-    def __init__(self, frame: Frame, roles: Roles, called: bool) -> None:
-        self.frame, self.roles = frame, roles
+    def __init__(self, frame: Frame, roles: Roles, called: bool, others: Callable[[Frame], Kinds]) -> None:
+        self.frame, self.roles, self.called = frame, roles, called
+        self.others = others  # gives the kinds of another function, which may be on their way
         self.known: dict[ast.AST, Kind] = {}
-        self.named: dict[str, Kind] = self._parameters() if called else {}
+        self.named: dict[str, Kind] = {}
+        self.early = False  # a caller was not read as far as its call
+
+    def start(self) -> None:
+        """Works out the parameters, before the statements."""
+        if self.called:
+            self.named = self._parameters()
 
     def of(self, node: ast.AST) -> Kind:
         """What is known of an expression."""
@@ -90,6 +97,11 @@ class Kinds:
         kind = self.of(source) if source is not None else self.of(element) if element is not None else UNKNOWN
         picks = source is None and isinstance(element, ast.Call) and _last(element) in PICKING
         self.named[text] = min(kind, TENSOR) if picks else kind
+
+    def back_to(self, named: dict[str, Kind]) -> dict[str, Kind]:
+        """Goes on with what held before a path, and gives what holds at its end."""
+        there, self.named = self.named, named
+        return there
 
     def join(self, other: dict[str, Kind]) -> None:
         """Goes on with what holds on both of two paths."""
@@ -117,7 +129,14 @@ class Kinds:
             for bound in ast.walk(stmt) if not isinstance(stmt, ast.If | ast.With | ast.Try) else ():
                 if isinstance(bound, ast.Name) and isinstance(bound.ctx, ast.Store):
                     looked.discard(bound.id)
-        return {name: min(kind, TENSOR) if name in indices else kind for name, kind in found.items()}
+        for name, kind in found.items():
+            if name in indices:
+                found[name] = min(kind, TENSOR)
+            elif kind is not FLOATING and name != self.frame.self_name:
+                passed = [(value, self.others(where)) for value, where in self.roles.passed(name, self.frame)]
+                self.early = self.early or any(value not in kinds.known for value, kinds in passed)
+                found[name] = max(kind, min((kinds.of(value) for value, kinds in passed), default=UNKNOWN))
+        return found
 
     def _evidence(self, node: ast.AST) -> Iterator[tuple[str, Kind]]:
         """Names that must hold tensors for an expression to work."""
@@ -163,6 +182,8 @@ class Kinds:
             return min(TENSOR, max(self.of(part) for part in (node.left, *node.comparators)))
         if isinstance(node, ast.IfExp):
             return min(self.of(node.body), self.of(node.orelse))
+        if isinstance(node, ast.Tuple):
+            return min((self.of(e) for e in node.elts), default=UNKNOWN)
         return self.of(node.value) if isinstance(node, ast.NamedExpr) else UNKNOWN
 
     def _place(self, node: ast.Name | ast.Attribute | ast.Subscript) -> Kind:
@@ -218,9 +239,27 @@ class Kinds:
         if layer:
             first = self.of(node.args[0]) if node.args else UNKNOWN
             return FLOATING if layer in LAYERS | LOOKUPS else max(TENSOR, first) if layer in PASSING else UNKNOWN
+        targets = self._targets(node)
+        if targets:
+            return min((self._returned(target) for target in targets), default=UNKNOWN)
         if not isinstance(node.func, ast.Attribute) or dotted(node.func.value) == self.frame.self_name != "":
             return UNKNOWN
         return self._method(node, node.func, asked)
+
+    def _targets(self, node: ast.Call) -> list[Frame]:
+        """The functions of the file that a call runs: for a module's, its `forward`."""
+        info = self.roles.class_of(dotted(node.func), self.frame) if dotted(node.func) else None
+        if info is None or not self.roles.is_module(info):
+            return self.roles.targets(node, self.frame)
+        return [m.methods["forward"] for m in self.roles.frames.family(info) if "forward" in m.methods][:1]
+
+    def _returned(self, target: Frame) -> Kind:
+        """What a function of the file returns."""
+        if isinstance(target.node, ast.Module) or target is self.frame:
+            return UNKNOWN
+        returns = [s.value for s in own_statements(target.node.body) if isinstance(s, ast.Return)]
+        kinds = self.others(target)
+        return min((kinds.of(value) if value is not None else UNKNOWN for value in returns), default=UNKNOWN)
 
     def _method(self, node: ast.Call, func: ast.Attribute, asked: Kind | None) -> Kind:
         method, receiver = func.attr, self.of(func.value)

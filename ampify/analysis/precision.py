@@ -76,13 +76,14 @@ SAME = frozenset({"T", "mT", "H", "data", "real", "grad", "values"})  # attribut
 class Precisions:
     """The precisions of all expressions of one function; `under` tells which of its statements run under autocast."""
 
-    def __init__(self, frame: Frame, roles: Roles, under: Callable[[ast.stmt], bool], called: bool) -> None:
+    def __init__(self, frame: Frame, roles: Roles, under: Callable[[ast.stmt], bool], called: bool, kinds: Kinds) -> None:
         self.frame, self.roles, self.under = frame, roles, under
         self.values: dict[ast.AST, Precision] = {}
         self.named: dict[str, Precision] = {}
         self.inside = called
         self.parents: dict[ast.AST, ast.AST] = {}
-        self.kinds = Kinds(frame, roles, called)
+        self.kinds = kinds
+        kinds.start()
         node = frame.node
         if not isinstance(node, ast.Module) and called:  # callers may pass what their own regions computed
             arguments = node.args
@@ -133,7 +134,7 @@ class Precisions:
             untouched, kinds = dict(self.named), dict(self.kinds.named)
             self._block(stmt.body)
             taken, self.named = self.named, untouched
-            kinds, self.kinds.named = self.kinds.named, kinds
+            kinds = self.kinds.back_to(kinds)
             self._block(stmt.orelse)
             self.kinds.join(kinds)
             self.named = {name: join(taken.get(name, NONE), self.named.get(name, NONE)) for name in taken | self.named}

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from ampify.analysis.analyse import Reading
 from ampify.analysis.frames import ClassInfo, Frame
 from ampify.analysis.kinds import Kind as Known
+from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
@@ -65,12 +66,27 @@ class File:
         self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
         self.called = self._called()  # the functions that run under autocast as a whole
         self._precisions: dict[Frame, Precisions] = {}
+        self._kinds: dict[Frame, Kinds] = {}
+        self._again: set[Frame] = set()
+        self._reading = False
         self.torch = reading.program.torch[0][1] if reading.program.torch else ""
 
     def precisions(self, frame: Frame) -> Precisions:
         if frame not in self._precisions:
-            self._precisions[frame] = Precisions(frame, self.roles, self.under, frame in self.called)
+            called, first = frame in self.called, not self._reading
+            self._reading = True
+            self._kinds[frame] = Kinds(frame, self.roles, called, self.kinds)
+            self._precisions[frame] = Precisions(frame, self.roles, self.under, called, self._kinds[frame])
+            if first:
+                self._reading = False
+                for other in [f for f, kinds in self._kinds.items() if kinds.early and f not in self._again and f is not frame]:
+                    self._again.add(other)  # once more, when it is asked for: its callers are known now
+                    del self._kinds[other], self._precisions[other]
         return self._precisions[frame]
+
+    def kinds(self, frame: Frame) -> Kinds:
+        """Which values of a function are tensors, as far as it is known yet: functions may call each other."""
+        return self._kinds[frame] if frame in self._kinds else self.precisions(frame).kinds
 
     def modules(self) -> list[ClassInfo]:
         """The nn.Module classes of the file."""
