@@ -192,6 +192,8 @@ class Kinds:
             return self.named[text]
         if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr in ("T", "mT", "data", "grad")):
             return self.of(node.value)
+        if isinstance(node, ast.Attribute) and node.attr in ("weight", "bias") and self._built(node.value) in LAYERS | LOOKUPS:
+            return FLOATING
         if not text or (isinstance(node, ast.Name) and node.id in self.frame.bindings):
             return UNKNOWN
         sources = [value for value, _ in self.roles.sources(text, self.frame)] or self.buffers(text)
@@ -234,8 +236,9 @@ class Kinds:
                 return TENSOR
             return max(TENSOR, first) if last in KEEPING | SHARED | LIKE else UNKNOWN
         layer = self._layer(node)
-        if layer == "Sequential":
-            return FLOATING if self._learns(node) else UNKNOWN
+        container = node.func if layer == "Sequential" else self._container(node.func)
+        if container is not None:
+            return FLOATING if self._learns(container) else UNKNOWN
         if layer:
             first = self.of(node.args[0]) if node.args else UNKNOWN
             return FLOATING if layer in LAYERS | LOOKUPS else max(TENSOR, first) if layer in PASSING else UNKNOWN
@@ -284,17 +287,38 @@ class Kinds:
         return TENSOR if known else UNKNOWN
 
     def _layer(self, node: ast.AST) -> str:
-        """The class of torch.nn whose instance is called, the same wherever it comes from."""
-        if not isinstance(node, ast.Call) or not dotted(node.func):
-            return ""
-        made = [v for v, _ in self.roles.sources(dotted(node.func), self.frame)]
+        """The class of torch.nn whose instance is called."""
+        return self._built(node.func) if isinstance(node, ast.Call) else ""
+
+    def _built(self, node: ast.expr) -> str:
+        """The class of torch.nn that a layer is of, the same wherever it comes from."""
+        made = [v for v, _ in self.roles.sources(dotted(node), self.frame)] if dotted(node) else []
         names = {self.roles.names.resolve(v.func) if isinstance(v, ast.Call) else "" for v in made}
         name = names.pop() if len(names) == 1 else ""
         return name.rpartition(".")[2] if name.startswith("torch.nn.") else ""
 
-    def _learns(self, node: ast.Call) -> bool:
-        """Whether a Sequential that is called has a layer in it that takes floating-point numbers only."""
-        made = [value for value, _ in self.roles.sources(dotted(node.func), self.frame)]
+    def _container(self, func: ast.expr) -> ast.expr | None:
+        """The ModuleList or dict whose element is called: `self.layers[i](x)`, or the name of a loop over it."""
+        if isinstance(func, ast.Subscript):
+            return func.value
+        bindings = self.frame.bindings.get(func.id, []) if isinstance(func, ast.Name) else []
+        loops = [b for b in bindings if b.how == "for" and b.value is not None]
+        if not loops or len(loops) < len(bindings):
+            return None
+        value, path = loops[0].value, loops[0].path
+        if isinstance(value, ast.Call) and dotted(value.func) in ("enumerate", "zip") and path:
+            at = path[0] if dotted(value.func) == "zip" else 0
+            return value.args[at] if at < len(value.args) else None
+        return value
+
+    def _learns(self, node: ast.expr) -> bool:
+        """Whether a container of layers has one that makes floating-point numbers."""
+        text = dotted(node)
+        made = [value for value, _ in self.roles.sources(text, self.frame)] if text else []
+        if len(made) != 1 or not isinstance(made[0], ast.Call):
+            return False
+        if self.roles.names.resolve(made[0].func).rpartition(".")[2] not in ("Sequential", "ModuleList", "ModuleDict"):
+            return False
         inner = [c for value in made for c in ast.walk(value) if isinstance(c, ast.Call)]
         names = [self.roles.names.resolve(c.func) for c in inner]
         return any(n.startswith("torch.nn.") and n.rpartition(".")[2] in LAYERS for n in names)

@@ -29,6 +29,7 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
+from ampify.analysis.precision import Precision
 from ampify.plan.rules.base import Finding, Rule, Site, verbatim
 from ampify.plan.rules.constants import argument, is_function, last_name, numbers, operand
 
@@ -83,8 +84,16 @@ def _call(node: ast.Call, at: Site) -> Iterator[Finding]:
 def _arithmetic(node: ast.BinOp, at: Site) -> Iterator[Finding]:
     """A tensor in half precision times or plus a number; one that may be a float32 mask of the caller's is no hazard."""
     for constant, tensor in ((node.left, node.right), (node.right, node.left)):
-        if at.half(tensor) and at.floating(tensor) and _beyond(constant, at):
+        if at.half(tensor) and at.floating(tensor) and _beyond(constant, at) and not _passed(tensor, at):
             yield Finding(constant, () if at.file.wide else (at.float(tensor),), f"`{ast.unparse(node)[:60]}`")
+
+
+def _passed(tensor: ast.expr, at: Site) -> bool:
+    """Whether a tensor is computed of parameters alone, and in their precision: masks are float32 unless they are made half."""
+    names = {n.id for n in ast.walk(tensor) if isinstance(n, ast.Name) and at.half(n)}
+    bindings = [b for name in names for b in at.file.frames.lookup(name, at.frame)]
+    cast = any(isinstance(c, ast.Call) and last_name(c.func) in ("to", "type_as") for c in ast.walk(tensor))
+    return at.of(tensor) is Precision.MAYBE and all(b.how == "param" for b in bindings) and not cast
 
 
 def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False) -> Iterator[Finding]:
