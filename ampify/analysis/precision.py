@@ -16,7 +16,7 @@ from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.syntax import blocks_of, header
-from ampify.analysis.vocabulary import MATMULS
+from ampify.analysis.vocabulary import MATMULS, PASSIVE
 
 
 class Precision(IntEnum):
@@ -327,6 +327,8 @@ class Precisions:
             if kinds == {"Embedding"}:
                 return FULL
         computes = any(o is not NONE for o in operands) or self.roles.of(node.func, self.frame) in (Role.MODEL, Role.LOSS)
+        if isinstance(node.func, ast.Attribute) and node.func.attr not in PASSIVE:  # `agent.get_value(x)`
+            computes = computes or self.roles.of(node.func.value, self.frame) is Role.MODEL
         if not computes or text.rpartition(".")[2][:1].isupper():
             return NONE
         return MAYBE if self.inside or any(o > FULL for o in operands) else FULL

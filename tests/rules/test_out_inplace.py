@@ -24,7 +24,11 @@ WRITTEN = [
     ("h.baddbmm_(self.memory, h)", "h.baddbmm_(self.memory.to(h.dtype), h.to(h.dtype))"),
 ]
 
-REPORTED = [NEW + "out.select(0, 0).addmv_(h, h[0])\nh = out", "h = torch.zeros(3, 4).addmm_(h, h)", NEW + "out.addmm_(h, idx)\nh = out"]
+REPORTED = [
+    NEW + "out.select(0, 0).addmv_(h, h[0])\nh = out",
+    "h = torch.zeros(3, 4).addmm_(h, h)",
+    NEW + "out.addmm_(h, idx)\nh = out",
+]
 
 
 @pytest.mark.parametrize("body", LEFT_ALONE)
