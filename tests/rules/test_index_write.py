@@ -37,6 +37,7 @@ WRITTEN = [
     ("h[idx] = self.memory[idx]", "h[idx] = self.memory[idx].to(h.dtype)"),
     ("self.memory[idx] = h.detach()", "self.memory[idx] = h.detach().to(self.memory.dtype)"),
     (NEW + "out.index_add_(0, idx, h)\nh = out", NEW + "out.index_add_(0, idx, h.to(out.dtype))\nh = out"),
+    (NEW + "out[count].index_add_(0, idx, h[0])\nh = out", NEW + "out[count].index_add_(0, idx, h[0].to(out.dtype))\nh = out"),
     (NEW + "h = out.index_copy(0, idx, source=h)", NEW + "h = out.index_copy(0, idx, source=h.to(out.dtype))"),
     (NEW + "h = torch.scatter(out, 0, idx, h)", NEW + "h = torch.scatter(out, 0, idx, h.to(out.dtype))"),
     (NEW + "out.scatter_add_(0, idx, h)\nh = out", NEW + "out.scatter_add_(0, idx, h.to(out.dtype))\nh = out"),

@@ -65,13 +65,16 @@ def _written(source: ast.expr, destination: ast.expr, node: ast.AST, at: Site, a
     precisions = (at.of(source), at.of(destination))
     if max(precisions) <= Precision.FULL or precisions[0] is Precision.NONE or isinstance(source, ast.Constant):
         return
-    if _is_like(source, destination):
+    named = destination
+    while isinstance(named, ast.Subscript) and not dotted(named) and at.tensor(named.value):
+        named = named.value  # an element of a tensor has its dtype
+    if _is_like(source, named):
         return
     detail = f"`{ast.unparse(node)[:60]}`"
     if not at.tensor(source) or not alone:
         yield Finding(node, (), detail)
-    elif dotted(destination):
-        yield Finding(node, (at.like(source, destination),), detail)
+    elif dotted(named):
+        yield Finding(node, (at.like(source, named),), detail)
     elif isinstance(node, ast.Call) and not at.file.wide and at.floating(source) and at.floating(destination):
         # A temporary: in place or not, nobody else sees it.
         temporary = isinstance(destination, ast.Call) and last_name(destination.func) in MAKING
