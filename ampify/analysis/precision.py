@@ -12,10 +12,11 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from ampify.analysis.frames import FUNCTIONS, Frame
+from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.syntax import blocks_of, header
-from ampify.analysis.vocabulary import MATMULS
+from ampify.analysis.vocabulary import MATMULS, PASSIVE
 
 
 class Precision(IntEnum):
@@ -78,12 +79,14 @@ SAME = frozenset({"T", "mT", "H", "data", "real", "grad", "values"})  # attribut
 class Precisions:
     """The precisions of all expressions of one function; `under` tells which of its statements run under autocast."""
 
-    def __init__(self, frame: Frame, roles: Roles, under: Callable[[ast.stmt], bool], called: bool) -> None:
+    def __init__(self, frame: Frame, roles: Roles, under: Callable[[ast.stmt], bool], called: bool, kinds: Kinds) -> None:
         self.frame, self.roles, self.under = frame, roles, under
         self.values: dict[ast.AST, Precision] = {}
         self.named: dict[str, Precision] = {}
         self.inside = called
         self.parents: dict[ast.AST, ast.AST] = {}
+        self.kinds = kinds
+        kinds.start()
         node = frame.node
         if not isinstance(node, ast.Module) and called:  # callers may pass what their own regions computed
             arguments = node.args
@@ -121,21 +124,24 @@ class Precisions:
                 self._bind(stmt.target, new, stmt.value)
         elif isinstance(stmt, ast.For | ast.AsyncFor | ast.While):
             for _ in range(2):  # twice, for values that a loop carries round
-                earlier = dict(self.named)
+                earlier, kinds = dict(self.named), dict(self.kinds.named)
                 if isinstance(stmt, ast.While):
                     self._of(stmt.test)
                 else:
-                    self._bind(stmt.target, self._element(stmt.iter), None)
+                    self._bind(stmt.target, self._element(stmt.iter), None, stmt.iter)
                 self._block(stmt.body)
                 self._merge(earlier)
+                self.kinds.join(kinds)
             self._block(stmt.orelse)
         elif isinstance(stmt, ast.If):
             self._of(stmt.test)
-            untouched = dict(self.named)
+            untouched, kinds = dict(self.named), dict(self.kinds.named)
             self._block(stmt.body)
             taken, self.named = self.named, untouched
+            kinds = self.kinds.back_to(kinds)
             self._block(stmt.orelse)
             self._merge(taken)
+            self.kinds.join(kinds)
         else:
             for part in header(stmt):
                 if isinstance(part, ast.expr):
@@ -153,19 +159,22 @@ class Precisions:
         value = self._of(node)
         return value if value is not NONE or self.inside else FULL
 
-    def _bind(self, target: ast.expr, value: Precision, source: ast.expr | None) -> None:
+    def _bind(self, target: ast.expr, value: Precision, source: ast.expr | None, whole: ast.expr | None = None) -> None:
+        """A name gets a value: that of `source`, or else an element of `whole`."""
         if isinstance(target, ast.Tuple | ast.List):
             parts = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(target.elts) else None
             for i, element in enumerate(target.elts):
                 part = NONE if i == 1 and _ranks(source) else value
-                self._bind(element, self._of(parts[i]) if parts else part, parts[i] if parts else None)
+                self._bind(element, self._of(parts[i]) if parts else part, parts[i] if parts else None, source or whole)
         elif isinstance(target, ast.Starred):
-            self._bind(target.value, value, None)
+            self._bind(target.value, value, None, source or whole)
         elif isinstance(target, ast.Subscript):
             self._of(target)  # an element written; the whole keeps its dtype
         elif dotted(target):
             self.named[dotted(target)] = value
+            self.kinds.bind(dotted(target), source, whole)
         self.values[target] = value
+        self.kinds.told(target)
         self._note(target)
 
     # expressions -------------------------------------------------------------------------------------
@@ -178,6 +187,7 @@ class Precisions:
         self._note(node)
         value = self._evaluate(node)
         self.values[node] = join(self.values.get(node, NONE), value)
+        self.kinds.told(node)
         return value
 
     def _evaluate(self, node: ast.expr) -> Precision:
@@ -204,7 +214,7 @@ class Precisions:
         if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
             for comprehension in node.generators:
                 self._note(comprehension)
-                self._bind(comprehension.target, self._element(comprehension.iter), None)
+                self._bind(comprehension.target, self._element(comprehension.iter), None, comprehension.iter)
                 for test in comprehension.ifs:
                     self._of(test)
             return self._of(node.elt)
@@ -238,7 +248,7 @@ class Precisions:
         """What an attribute of the instance holds: parameters and what factories make are float32."""
         if not text:
             return NONE
-        for value, _ in self.roles.sources(text, self.frame):
+        for value in (*(v for v, _ in self.roles.sources(text, self.frame)), *self.kinds.buffers(text)):
             if isinstance(value, ast.Call):
                 name = self.roles.names.resolve(value.func)
                 last = name.rpartition(".")[2]
@@ -330,6 +340,8 @@ class Precisions:
             if kinds == {"Embedding"}:
                 return FULL
         computes = any(o is not NONE for o in operands) or self.roles.of(node.func, self.frame) in (Role.MODEL, Role.LOSS)
+        if isinstance(node.func, ast.Attribute) and node.func.attr not in PASSIVE:  # `agent.get_value(x)`
+            computes = computes or self.roles.of(node.func.value, self.frame) is Role.MODEL
         if not computes or text.rpartition(".")[2][:1].isupper():
             return NONE
         return MAYBE if self.inside or any(o > FULL for o in operands) else FULL

@@ -9,6 +9,7 @@ import pytest
 
 from ampify.convert import Options, Result, convert
 from ampify.diagnostics import EDITS
+from ampify.plan.rules import MESSAGES
 from tests.fixtures_suite.cases import Case, all_cases
 from tests.fixtures_suite.eraser import erasure_problems
 
@@ -35,7 +36,7 @@ def check(source: bytes, options: Options = Options()) -> Result:
     assert list(result.edits) == sorted(result.edits, key=lambda e: e.line)
     for edit in result.edits:
         assert 1 <= edit.line <= edit.end_line <= lines + 1
-        assert edit.message == EDITS[edit.code]
+        assert edit.message == (EDITS | MESSAGES)[edit.code]
     if result.status != "converted":  # then there may be notes
         assert (result.status in ("refused", "error")) == bool(result.diagnostics)
     for diagnostic in result.diagnostics:

@@ -18,10 +18,14 @@ from ampify.plan.rules import (
     double,
     fp32_only_op,
     half_escape,
+    index_write,
     jit_trace,
     mask_constants,
     nonfinite_check,
+    out_inplace,
+    random_like,
     running_sum,
+    small_eps,
     threads,
 )
 from ampify.plan.rules.base import File, Finding, Regions, Rule, Site, parts, statements
@@ -30,6 +34,9 @@ from ampify.program import Note, Refusal
 RULES: tuple[Rule, ...] = (
     bce_loss.RULE,
     mask_constants.RULE,
+    small_eps.RULE,
+    index_write.RULE,
+    out_inplace.RULE,
     fp32_only_op.RULE,
     custom_function.RULE,
     half_escape.RULE,
@@ -39,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     running_sum.RULE,
     threads.RULE,
     jit_trace.RULE,
+    random_like.RULE,
 )
 MESSAGES = {rule.code: rule.message for rule in RULES}
 HAZARDS = {rule.code: rule.hazard for rule in RULES}

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 from ampify.analysis.analyse import Reading
 from ampify.analysis.evidence import Evidence
 from ampify.analysis.frames import ClassInfo, Frame
+from ampify.analysis.kinds import Kind as Known
+from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
@@ -20,6 +22,9 @@ from ampify.plan.edits import Disable, Edit, Insert, Splice
 from ampify.program import Kind
 
 SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)  # statements that may stand with autocast off
+WIDE = frozenset(
+    "float64 double set_default_dtype DoubleTensor complex64 complex128 cfloat cdouble view_as_complex polar".split()
+)
 Regions = Callable[[ast.stmt], bool]
 Applicability = Literal["safe", "unsafe", "display"]
 DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torch.cuda.DoubleTensor"})
@@ -86,6 +91,9 @@ class File:
         self.evidence = Evidence(reading.roles)
         self.called = self._called()  # the functions that run under autocast as a whole
         self._precisions: dict[Frame, Precisions] = {}
+        self._kinds: dict[Frame, Kinds] = {}
+        self._again: set[Frame] = set()
+        self._reading = False
         self.torch = reading.program.torch[0][1] if reading.program.torch else ""
 
     def runs(self, stmt: ast.stmt, frame: Frame) -> bool:
@@ -103,16 +111,41 @@ class File:
 
     def precisions(self, frame: Frame) -> Precisions:
         if frame not in self._precisions:
-            self._precisions[frame] = Precisions(frame, self.roles, self.under, frame in self.called)
+            called, first = frame in self.called, not self._reading
+            self._reading = True
+            self._kinds[frame] = Kinds(frame, self.roles, called, self.kinds)
+            self._precisions[frame] = Precisions(frame, self.roles, self.under, called, self._kinds[frame])
+            if first:
+                self._reading = False
+                for other in [f for f, kinds in self._kinds.items() if kinds.early and f not in self._again and f is not frame]:
+                    self._again.add(other)  # once more, when it is asked for: its callers are known now
+                    del self._kinds[other], self._precisions[other]
         return self._precisions[frame]
 
     def autocasts(self, stmt: ast.stmt, frame: Frame) -> bool:
         """Whether a statement of a function may run under autocast."""
         return self.under(stmt) or (frame in self.called and not self.off(stmt))
 
+    def kinds(self, frame: Frame) -> Kinds:
+        """Which values of a function are tensors, as far as it is known yet: functions may call each other."""
+        return self._kinds[frame] if frame in self._kinds else self.precisions(frame).kinds
+
     def modules(self) -> list[ClassInfo]:
         """The nn.Module classes of the file."""
         return [info for info in self.frames.classes.values() if self.roles.is_module(info)]
+
+    @cached_property
+    def wide(self) -> bool:
+        """Whether the file works in float64 or complex numbers, somewhere: there `.float()` may change a value."""
+        found = (node for scope in self.frames.all for node in walk(scope.node) if isinstance(node, ast.Attribute | ast.Name))
+        return any(self._of_torch(node) in WIDE for node in found)
+
+    def _of_torch(self, node: ast.Attribute | ast.Name) -> str:
+        """The last part of the name of something of torch's, or of a method."""
+        name = self.names.resolve(node)
+        if isinstance(node, ast.Attribute) and not name.startswith("numpy."):
+            return node.attr
+        return name.rpartition(".")[2] if name.startswith("torch.") else ""
 
     def resolve(self, node: ast.AST) -> str:
         """The qualified name of an expression, or an empty string."""
@@ -196,12 +229,12 @@ class Site:
         return self.file.autocasts(self.stmt, self.frame)
 
     def floating(self, node: ast.expr) -> bool:
-        """Whether an expression is a floating tensor for certain."""
-        return self.file.evidence.floating(node, self.frame)
+        """Whether an expression is a floating tensor for certain, of which `.float()` does nothing in float32."""
+        return self.precisions.kinds.of(node) is Known.FLOATING or self.file.evidence.floating(node, self.frame)
 
     def tensor(self, node: ast.expr) -> bool:
         """Whether an expression is a tensor for certain: a value that is computed, or one that is used as a tensor."""
-        if self.of(node) is Precision.HALF or self.floating(node):
+        if self.of(node) is Precision.HALF or self.precisions.kinds.of(node) is not Known.UNKNOWN or self.floating(node):
             return True
         text = dotted(receiver(node))
         return bool(self.frame.used.get(text, set()) & TENSORS) or any(

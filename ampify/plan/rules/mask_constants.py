@@ -1,10 +1,11 @@
-"""Mask constants: a fill value beyond the range of float16
+"""Mask constants: a number beyond the range of float16 that fills or masks
 
-What it finds: a literal below -65504 or above 65504 (or `float32`'s own limits) that fills, masks or pads a tensor which may be
-in half precision: `masked_fill`, `masked_fill_`, `fill_`, `full_like`, `new_full`, `torch.where`, an assignment to an element.
+What it finds: a number below -65504 or above 65504, written out or behind a name, that fills, masks, pads or bounds a tensor
+which may be in half precision: `masked_fill`, `fill_`, `full_like`, `new_full`, `index_fill`, `scatter`, `torch.where`, `F.pad`,
+`clamp`, `nan_to_num`, an assignment to elements; or that multiplies one or is added to it, as in an additive mask.
 
 Why it matters: float16 ends at 65504. `masked_fill` raises "value cannot be converted to type c10::Half without overflow";
-an assignment silently writes -inf, and the softmax of a row of -inf alone is NaN.
+`torch.where`, products and assignments silently give -inf, and the softmax of a row of -inf alone is NaN.
 
 Before:
 
@@ -15,7 +16,9 @@ After:
     scores = scores.masked_fill(mask == 0, max(-1e9, torch.finfo(scores.dtype).min))
 
 Safety: safe. In float32 and bfloat16 the limit is beyond the constant, which stays what it was; in float16 it is the largest
-number there is. Where the tensor is no name that could be repeated, it is cast instead: `.float()` does nothing in float32.
+number there is. Where the tensor is no name that could be repeated, or takes part in arithmetic, it is cast instead: `.float()`
+does nothing in float32. A mask that is float32 makes the whole sum float32, so that nothing is to be done about it. What is not
+surely a floating-point tensor is reported only: tensors of integers have no `torch.finfo`.
 
 Source: torch.finfo; "Autocast Op Reference" (neither masked_fill nor where is on a list, so they run in the dtype they get).
 """
@@ -26,68 +29,103 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
+from ampify.analysis.precision import Precision
 from ampify.plan.rules.base import Finding, Rule, Site, verbatim
+from ampify.plan.rules.constants import argument, is_function, last_name, numbers, operand
 
 LARGEST = 65504
-METHODS = frozenset({"masked_fill", "masked_fill_", "fill_", "full_like", "new_full", "where"})
+VALUE = ("value", "fill_value")
+SLOTS: dict[str, tuple[tuple[int, tuple[str, ...]], ...]] = {  # where the numbers are, counted without the tensor
+    **dict.fromkeys(("masked_fill", "masked_fill_", "new_full"), ((1, VALUE),)),
+    **dict.fromkeys(("fill_", "full_like", "new_tensor"), ((0, VALUE),)),
+    **dict.fromkeys(("index_fill", "index_fill_", "scatter", "scatter_"), ((2, VALUE),)),
+    **dict.fromkeys(("clamp", "clamp_", "clip", "clip_"), ((0, ("min",)), (1, ("max",)))),
+    **dict.fromkeys(("clamp_min", "clamp_min_", "clamp_max", "clamp_max_"), ((0, ("min", "max")),)),
+    **dict.fromkeys(("nan_to_num", "nan_to_num_"), ((0, ("nan",)), (1, ("posinf",)), (2, ("neginf",)))),
+    "pad": ((2, VALUE),),
+}
 
 
 def find(node: ast.AST, at: Site) -> Iterator[Finding]:
-    """The constant of one call or assignment."""
+    """The numbers of one call, assignment or sum."""
     if isinstance(node, ast.Assign):
         for target in node.targets:
-            if isinstance(target, ast.Subscript) and at.half(target.value):
-                yield from _limited(node.value, target.value, at)
-        return
-    assert isinstance(node, ast.Call)
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)
-    function = at.resolve(node.func).startswith("torch.")
-    given = [*node.args, *(k.value for k in node.keywords)]
+            if isinstance(target, ast.Subscript):
+                yield from _limited(node.value, target.value, at, in_place=True)
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult):
+        yield from _arithmetic(node, at)
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult):
+        target = node.target.value if isinstance(node.target, ast.Subscript) else node.target
+        if at.half(target) and at.floating(target) and _beyond(node.value, at):
+            yield Finding(node, (), f"`{ast.unparse(node)[:60]}`")
+    elif isinstance(node, ast.Call):
+        yield from _call(node, at)
+
+
+def _call(node: ast.Call, at: Site) -> Iterator[Finding]:
+    name = last_name(node.func)
     if any(k.arg == "dtype" for k in node.keywords):
         return
     if name == "where":
-        tensors = [*(a for a in given if at.half(a)), *([node.func.value] if isinstance(node.func, ast.Attribute) else [])]
-    elif function:
-        tensors = given[:1]
-    else:
-        tensors = [node.func.value] if isinstance(node.func, ast.Attribute) else []
-    for tensor in tensors[:1]:
-        if at.half(tensor):
-            for argument in given:
-                yield from _limited(argument, tensor, at)
-
-
-def _limited(constant: ast.expr, tensor: ast.expr, at: Site) -> Iterator[Finding]:
-    value = _value(constant, at)
-    if value is None or abs(value) <= LARGEST or abs(value) == float("inf"):
+        both = [*node.args[1:], *(k.value for k in node.keywords if k.arg in ("input", "self", "other"))]
+        if not is_function(node, at) and isinstance(node.func, ast.Attribute):
+            both = [node.func.value, *both]
+        for tensor in [a for a in both if at.half(a)][:1]:
+            for other in both:
+                yield from _limited(other, tensor, at)
         return
-    if at.file.torch and dotted(tensor):
-        limit = f"{{torch}}.finfo({verbatim(tensor)}.dtype)"
-        edit = at.wrap(constant, "max(", f", {limit}.min)") if value < 0 else at.wrap(constant, "min(", f", {limit}.max)")
-        yield Finding(constant, (edit,))
-    elif not isinstance(at.stmt, ast.Assign) or tensor is not getattr(at.stmt.targets[0], "value", None):
-        yield Finding(constant, (at.float(tensor),))
-    else:
-        yield Finding(constant, (), f"`{ast.unparse(constant)}`")
+    tensor_ = operand(node, at)
+    for position, names in SLOTS[name] if tensor_ is not None else ():
+        value = argument(node, at, position, *names)
+        if value is not None and tensor_ is not None:
+            yield from _limited(value, tensor_, at, in_place=name.endswith("_"))
 
 
-def _value(node: ast.expr, at: Site) -> float | None:
-    """The number that an expression is, as far as it is written out."""
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        inner = _value(node.operand, at)
-        return None if inner is None else -inner
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return float(node.value)
-    if isinstance(node, ast.Call) and dotted(node.func) == "float" and len(node.args) == 1:
-        return _value(node.args[0], at)  # not of a text: those are infinities, which every dtype has
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.Mult):
-        left, right = _value(node.left, at), _value(node.right, at)
-        if left is not None and right is not None and abs(right) < 1000:
-            return float(left**right) if isinstance(node.op, ast.Pow) else left * right
-    if isinstance(node, ast.Attribute) and node.attr in ("min", "max") and isinstance(node.value, ast.Call):
-        if at.resolve(node.value.func) == "torch.finfo" and [at.resolve(a) for a in node.value.args] == ["torch.float32"]:
-            return -3.4e38 if node.attr == "min" else 3.4e38
-    return None
+def _arithmetic(node: ast.BinOp, at: Site) -> Iterator[Finding]:
+    """A tensor in half precision times or plus a number; one that may be a float32 mask of the caller's is no hazard."""
+    for constant, tensor in ((node.left, node.right), (node.right, node.left)):
+        if at.half(tensor) and at.floating(tensor) and _beyond(constant, at) and not _passed(tensor, at):
+            yield Finding(constant, () if at.file.wide else (at.float(tensor),), f"`{ast.unparse(node)[:60]}`")
+
+
+def _passed(tensor: ast.expr, at: Site) -> bool:
+    """Whether a tensor is computed of parameters alone, and in their precision: masks are float32 unless they are made half."""
+    names = {n.id for n in ast.walk(tensor) if isinstance(n, ast.Name) and at.half(n)}
+    bindings = [b for name in names for b in at.file.frames.lookup(name, at.frame)]
+    cast = any(isinstance(c, ast.Call) and last_name(c.func) in ("to", "type_as") for c in ast.walk(tensor))
+    return at.of(tensor) is Precision.MAYBE and all(b.how == "param" for b in bindings) and not cast
+
+
+def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False) -> Iterator[Finding]:
+    """The number kept within the limits of the tensor, or the tensor made float32."""
+    if not at.half(tensor):
+        return
+    for constant in _written(value, at):
+        if not _beyond(constant, at):
+            continue
+        found = Finding(constant, (), f"`{ast.unparse(constant)}`")
+        known = numbers(constant, at)
+        if not at.floating(tensor):
+            yield found
+        elif at.file.torch and dotted(tensor) and known.all_known:
+            limit = f"{{torch}}.finfo({verbatim(tensor)}.dtype)"
+            negative = any(v < -LARGEST for v in known.values)
+            edit = at.wrap(constant, "max(", f", {limit}.min)") if negative else at.wrap(constant, "min(", f", {limit}.max)")
+            yield found._replace(edits=(edit,))
+        else:
+            yield found if in_place or at.file.wide else found._replace(edits=(at.float(tensor),))
+
+
+def _written(value: ast.expr, at: Site) -> list[ast.expr]:
+    """The numbers in a value: itself, or those of a tensor or list that is built of them on the spot."""
+    if isinstance(value, ast.Call) and value.args and at.resolve(value.func) in ("torch.tensor", "torch.as_tensor"):
+        return _written(value.args[0], at)
+    return [e for part in value.elts for e in _written(part, at)] if isinstance(value, ast.List | ast.Tuple) else [value]
+
+
+def _beyond(constant: ast.expr, at: Site) -> bool:
+    """Whether a number may be finite and too large for float16."""
+    return any(LARGEST < abs(v) < float("inf") for v in numbers(constant, at).values)
 
 
 RULE = Rule(
@@ -97,7 +135,7 @@ RULE = Rule(
     "a constant beyond the range of float16",
     "keeps the constant within the range of half precision",
     "use max(constant, torch.finfo(tensor.dtype).min)",
-    nodes=(ast.Assign,),
-    calls=METHODS,
+    nodes=(ast.Assign, ast.AugAssign, ast.BinOp),
+    calls=frozenset({*SLOTS, "where"}),
     find=find,
 )
