@@ -58,6 +58,17 @@ def parse(source: bytes) -> ast.Module:
         raise SourceError(_error("AMP992", 1, 1, f"cannot be parsed: {error}", "fix the syntax error")) from None
 
 
+def check_compiles(source: bytes) -> None:
+    """Raises SourceError for what parses but does not compile, such as a `return` outside of a function."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, "<script>", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        where = _error("AMP992", error.lineno or 1, error.offset or 1, f"cannot be compiled: {error.msg}", "fix the syntax error")
+        raise SourceError(where) from None
+
+
 def _decode(source: bytes) -> None:
     """Decodes the file as PEP 263 says: Python's parser does not look at all bytes of comments, later tools do."""
     match = None
