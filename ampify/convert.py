@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ampify.diagnostics import Diagnostic
-from ampify.source import SourceError, check_compiles, is_candidate, not_rewritable, parse
+from ampify.source import SourceError, is_candidate, not_rewritable, parse
 
 if TYPE_CHECKING:
     import ast
@@ -131,7 +131,6 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search) -> Resu
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
-    check_compiles(source)
     edits = _applied(tree, plan)
     try:
         output = emit(source, plan)

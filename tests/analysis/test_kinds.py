@@ -90,7 +90,7 @@ CASES = [
 
 def kind_of(expression: str) -> Kind:
     reading = read(ast.parse(SCRIPT.replace("EXPRESSION", expression)))
-    file = File(reading, lambda stmt: False)
+    file = File(reading, lambda stmt: False, lambda stmt: False)
     frame = next(f for f in file.frames.all if f.owner is not None and f.owner.node.name == "Net" and f.name == "forward")
     assert not isinstance(frame.node, ast.Module)
     value = frame.node.body[-1]
@@ -109,7 +109,7 @@ def test_the_indices_of_topk_are_no_floating_point_numbers() -> None:
 
 def test_a_parameter_is_followed_to_the_calls() -> None:
     reading = read(ast.parse(SCRIPT.replace("EXPRESSION", "halve(h, rate)")))
-    file = File(reading, lambda stmt: False)
+    file = File(reading, lambda stmt: False, lambda stmt: False)
     frame = file.frames.functions["halve"][0]
     file.precisions(file.frames.all[0])
     kinds = file.precisions(frame).kinds

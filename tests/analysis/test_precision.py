@@ -4,8 +4,11 @@ import ast
 
 import pytest
 
-from ampify.analysis.analyse import read
+from ampify.analysis.analyse import Reading, read
+from ampify.analysis.frames import Frame
+from ampify.analysis.kinds import Kinds
 from ampify.analysis.precision import FULL, HALF, MAYBE, NONE, Precision, Precisions, combine, join
+from ampify.plan.rules.base import File
 
 MODEL = """\
 import torch
@@ -32,11 +35,15 @@ class Net(nn.Module):
 """
 
 
+def precisions(reading: Reading, frame: Frame, called: bool = True) -> Precisions:
+    file = File(reading, lambda stmt: False, lambda stmt: False)
+    return Precisions(frame, reading.roles, file.under, called, Kinds(frame, reading.roles, called, file.kinds))
+
+
 def precision(expression: str, called: bool = True) -> Precision:
     reading = read(ast.parse(MODEL.replace("{expression}", expression)))
     frame = next(f for f in reading.frames.all if f.name == "forward")
-    precisions = Precisions(frame, reading.roles, lambda stmt: False, called)
-    return precisions.named["value"]
+    return precisions(reading, frame, called).named["value"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +131,7 @@ def test_statements(statements: str, wanted: Precision) -> None:
     indented = statements.replace("\n", "\n        ")
     reading = read(ast.parse(MODEL.replace("value = {expression}", indented)))
     frame = next(f for f in reading.frames.all if f.name == "forward")
-    assert Precisions(frame, reading.roles, lambda stmt: False, True).named["value"] is wanted
+    assert precisions(reading, frame).named["value"] is wanted
 
 
 def test_join_and_combine() -> None:
