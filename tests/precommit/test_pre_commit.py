@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # A sigmoid fed to BCELoss: ampify refuses to choose for its user.
-REFUSED = (ROOT / "fixtures/refused/bce_on_sigmoid.in.py").read_bytes()
+REFUSED = (ROOT / "fixtures/refused/manual_update_data.in.py").read_bytes()
 
 
 def _git(cwd: Path, *arguments: str) -> str:

@@ -72,7 +72,7 @@ def test_written(statement: str, expected: list[str]) -> None:
             top="def spectrum(z):\n    return torch.fft.fft(z)\n", forward="z = spectrum(torch.fft.fft(h.float()))"
         ),  # a parameter that may be complex
         script(forward="if torch.linalg.pinv(h).sum() > 0:\n    pass"),
-        script(forward="z = self.embed(x) + torch.linalg.pinv(h)"),  # the other term may be an index
+        script(top="def mix(e, h):\n    return e + torch.linalg.pinv(h)\n", forward="z = mix(other(), h)"),  # may be an index
     ],
     ids=["float64", "complex", "in a condition", "beside a call of unknown values"],
 )

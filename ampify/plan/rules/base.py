@@ -234,7 +234,7 @@ class Site:
 
     def tensor(self, node: ast.expr) -> bool:
         """Whether an expression is a tensor for certain: a value that is computed, or one that is used as a tensor."""
-        if self.of(node) is Precision.HALF or self.precisions.kinds.of(node) is not Known.UNKNOWN or self.floating(node):
+        if self.precisions.kinds.of(node) is not Known.UNKNOWN or self.floating(node):
             return True
         text = dotted(receiver(node))
         return bool(self.frame.used.get(text, set()) & TENSORS) or any(

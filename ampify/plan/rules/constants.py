@@ -55,7 +55,7 @@ def argument(node: ast.Call, at: Site, position: int, *names: str) -> ast.expr |
 def _numbers(node: ast.expr, at: Site, frame: Frame, depth: int) -> Numbers:
     if isinstance(node, ast.Constant):
         known = isinstance(node.value, int | float) and not isinstance(node.value, bool)
-        return Numbers((float(node.value),), True) if known else Numbers()  # type: ignore[arg-type]
+        return Numbers((node.value,), True) if known else Numbers()  # type: ignore[arg-type]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         inner = _numbers(node.operand, at, frame, depth)
         return Numbers(tuple(-v for v in inner.values), inner.all_known)
@@ -65,7 +65,8 @@ def _numbers(node: ast.expr, at: Site, frame: Frame, depth: int) -> Numbers:
             return _computed(node.op, left.values[0], right.values[0])
         return Numbers()
     if isinstance(node, ast.Call) and dotted(node.func) == "float" and len(node.args) == 1:
-        return _numbers(_spelled(node.args[0]), at, frame, depth)
+        inner = _numbers(_spelled(node.args[0]), at, frame, depth)
+        return Numbers(tuple(map(float, inner.values)), inner.all_known)
     if isinstance(node, ast.Attribute) and node.attr in FLOAT32 and isinstance(node.value, ast.Call):
         kinds = [at.resolve(a) for a in node.value.args]
         if at.resolve(node.value.func) in ("torch.finfo", "numpy.finfo") and kinds in ([], *_FLOAT32_NAMES):

@@ -62,6 +62,8 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     elif name == "torch.save":
         if node.args and dotted(node.args[0]) and at.half(node.args[0]):
             yield Finding(node, (), f"`{dotted(node.args[0])}` is saved")
+    elif at.file.evidence.layers(node.func, at.frame) == {"BCELoss"}:
+        return  # keeps itself in float32
     elif at.file.evidence.is_loss(node, at.frame):
         yield from _all([a for a in node.args[:2] if a is node.args[0] or at.floating(a)], "a loss", at, known=True)
     elif name.startswith("torch.") or (isinstance(node.func, ast.Attribute) and node.func.attr in MATMULS):

@@ -78,7 +78,7 @@ def _call(node: ast.Call, at: Site) -> Iterator[Finding]:
     for position, names in SLOTS[name] if tensor_ is not None else ():
         value = argument(node, at, position, *names)
         if value is not None and tensor_ is not None:
-            yield from _limited(value, tensor_, at, in_place=name.endswith("_"))
+            yield from _limited(value, tensor_, at, name.endswith("_"), sure=name.startswith("masked_fill"))
 
 
 def _arithmetic(node: ast.BinOp, at: Site) -> Iterator[Finding]:
@@ -96,8 +96,9 @@ def _passed(tensor: ast.expr, at: Site) -> bool:
     return at.of(tensor) is Precision.MAYBE and all(b.how == "param" for b in bindings) and not cast
 
 
-def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False) -> Iterator[Finding]:
-    """The number kept within the limits of the tensor, or the tensor made float32."""
+def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False, sure: bool = False) -> Iterator[Finding]:
+    """The number kept within the limits of the tensor, or the tensor made float32. With `sure` a number that is written with a
+    point or exponent says that the tensor is a floating one."""
     if not at.half(tensor):
         return
     for constant in _written(value, at):
@@ -105,7 +106,7 @@ def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False
             continue
         found = Finding(constant, (), f"`{ast.unparse(constant)}`")
         known = numbers(constant, at)
-        if not at.floating(tensor):
+        if not (at.floating(tensor) or (sure and known.values and all(isinstance(v, float) for v in known.values))):
             yield found
         elif at.file.torch and dotted(tensor) and known.all_known:
             limit = f"{{torch}}.finfo({verbatim(tensor)}.dtype)"
