@@ -96,7 +96,8 @@ def _imports_first(tree: ast.Module, names: Names) -> None:
 
 
 def _own_keys(before: Names, tree: ast.Module, names: Names) -> None:
-    """What is new beside optimizers' states, under a key of a dict or call, takes the place of nothing else."""
+    """What is new beside optimizers' states, under a key of a dict or call, takes the place of nothing else, and is loaded by
+    the key that it is saved under."""
     if before.scaler:
         return  # the keys are there already
     eraser = _Eraser(names)
@@ -109,6 +110,10 @@ def _own_keys(before: Names, tree: ast.Module, names: Names) -> None:
             keys.add(node.arg)
         elif isinstance(node, ast.Assign) and eraser.is_state(node.value):
             keys.update(getattr(t.slice, "value", None) for t in node.targets if isinstance(t, ast.Subscript))
+        elif eraser.method(node) == "load_state_dict" and isinstance(node, ast.Call) and isinstance(node.args[0], ast.Call):
+            keys.update(getattr(a, "value", None) for a in node.args[0].args[:1])
+    if len(keys) > 1:
+        raise ProofError("the scaler's state is not loaded by the key that it is saved under")
     if clash := keys & before.strings:
         raise ProofError(f"`{clash.pop()}`, the scaler's key in a checkpoint, is another's in the original")
 
