@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 import warnings
 
@@ -112,8 +113,8 @@ def _own_keys(before: Names, tree: ast.Module, names: Names) -> None:
             keys.update(getattr(t.slice, "value", None) for t in node.targets if isinstance(t, ast.Subscript))
         elif eraser.method(node) == "load_state_dict" and isinstance(node, ast.Call) and isinstance(node.args[0], ast.Call):
             keys.update(getattr(a, "value", None) for a in node.args[0].args[:1])
-    if len(keys) > 1:
-        raise ProofError("the scaler's state is not loaded by the key that it is saved under")
+    if len(keys) > 1 or not all(re.fullmatch(r"(grad_|amp_)?scaler\d*", str(key)) for key in keys):
+        raise ProofError("the scaler's state is not loaded by the key that it is saved under, or that is not a key of ampify's")
     if clash := keys & before.strings:
         raise ProofError(f"`{clash.pop()}`, the scaler's key in a checkpoint, is another's in the original")
 
