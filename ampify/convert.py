@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ampify.analysis.analyse import Reading
     from ampify.plan.edits import Edit, Hazards, Need, Plan
-    from ampify.plan.rules import Search
+    from ampify.plan.rules.search import Search
     from ampify.program import Note, Refusal
 
 INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP109", "AMP112"})  # these stand before the line that they name
@@ -90,7 +90,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, modules: Modules
     # Imported here: a file without a training step pays for none of it.
     from ampify.analysis.analyse import read
     from ampify.plan.planner import make_module_plan, make_plan
-    from ampify.plan.rules import Search, find
+    from ampify.plan.rules.search import Search, find
 
     reading = read(tree)
     program = reading.program
@@ -186,7 +186,7 @@ def _diagnostic(refusal: Refusal) -> Diagnostic:
 def _note(note: Note) -> Diagnostic:
     from ampify.diagnostics import NOTES
     from ampify.diagnostics import note as told
-    from ampify.plan.rules import described
+    from ampify.plan.rules.search import described
 
     return told(note.code, note.line, note.detail, note.column + 1) if note.code in NOTES else described(note)
 

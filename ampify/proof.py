@@ -16,7 +16,7 @@ from ampify.analysis.analyse import Reading, read
 from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.walk import walk
 from ampify.plan.planner import make_plan
-from ampify.plan.rules import Search, disabled, find
+from ampify.plan.rules.search import Search, disabled, find
 from ampify.program import Kind, Program, Scope
 from ampify.protocol import Overlay, check
 from ampify.source import check_compiles

@@ -1,16 +1,5 @@
-"""Rules: the numeric hazards of half precision, one file a rule, and the search for them in what runs under autocast."""
+"""Rules: the numeric hazards of half precision, one file a rule, and the list of them."""
 
-from __future__ import annotations
-
-import ast
-from collections.abc import Collection, Iterator
-from typing import NamedTuple
-
-from ampify.analysis.analyse import Reading
-from ampify.analysis.frames import FUNCTIONS
-from ampify.analysis.names import dotted
-from ampify.diagnostics import Diagnostic
-from ampify.plan.edits import Disable, Edit, Hazards, Need, Splice, Wrap
 from ampify.plan.rules import (
     bce_loss,
     compiled,
@@ -28,8 +17,7 @@ from ampify.plan.rules import (
     small_eps,
     threads,
 )
-from ampify.plan.rules.base import File, Finding, Regions, Rule, Site, parts, statements
-from ampify.program import Note, Refusal
+from ampify.plan.rules.base import Rule
 
 RULES: tuple[Rule, ...] = (
     bce_loss.RULE,
@@ -50,120 +38,3 @@ RULES: tuple[Rule, ...] = (
 )
 MESSAGES = {rule.code: rule.message for rule in RULES}
 HAZARDS = {rule.code: rule.hazard for rule in RULES}
-
-
-class Search(NamedTuple):
-    """Which rules look, and at what besides the file: `entries` and `asked` as in ampify.plan.edits.Need; `modules` are the files
-    that it imports, by path."""
-
-    skip: frozenset[str] = frozenset()
-    unsafe: bool = False
-    entries: frozenset[str] = frozenset()
-    asked: frozenset[str] = frozenset()
-    modules: tuple[tuple[str, Reading], ...] = ()
-
-
-def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -> Hazards:
-    """The hazards of a file with the regions it has and those of `edits`, and of the files that it imports."""
-    file = _file(reading, edits, search)
-    found = _find(file, search)
-    for (path, _), other in zip(search.modules, file.others, strict=True):
-        inside = _find(other, search)
-        lines = [(r.line, r.code, r.detail) for r in inside.refusals]
-        lines += [(_line(other, e), e.code, HAZARDS[e.code]) for e in inside.edits]
-        if lines:
-            line, code, hazard = min(lines)
-            found.needs.append(Need(path, line, code, hazard, frozenset(other.entries), other.asked))
-    return found
-
-
-def disabled(reading: Reading, search: Search) -> set[int]:
-    """The statements that stand with autocast off, or would have to, as if none did."""
-    found = _find(_file(reading, (), search, through=True), search)
-    return {e.at for e in found.edits if isinstance(e, Disable)}
-
-
-def _file(reading: Reading, edits: Collection[Edit], search: Search, through: bool = False) -> File:
-    """The file, with those that it imports, and what each calls of the others."""
-    file = File(reading, *_regions(reading, edits, through), search.entries)
-    entries, before = file.outgoing(), -1
-    while search.modules and before != len(entries):
-        before = len(entries)
-        file.imports([File(other, *_regions(other, ()), entries) for _, other in search.modules])
-        entries = entries.union(*(other.outgoing() for other in file.others))
-    asking = [r.code for r in RULES if r.asks is not None and any(r.asks(f) for f in (file, *file.others))]
-    file.ask(search.asked)
-    for other in file.others:
-        other.ask(search.asked.union(asking))
-    return file
-
-
-def _line(file: File, edit: Edit) -> int:
-    """The line of an edit."""
-    if isinstance(edit, Splice):
-        return edit.start[0]
-    at = edit.first if isinstance(edit, Wrap) else edit.at
-    return next(stmt.lineno for stmt, (number, _) in file.reading.numbers.items() if number == at)
-
-
-def _find(file: File, search: Search) -> Hazards:
-    found = Hazards([], [], [], [])
-    for rule, finding in _findings(file, [rule for rule in RULES if rule.code not in search.skip]):
-        line, column = getattr(finding.node, "lineno", 1), getattr(finding.node, "col_offset", 0)
-        if finding.refuse:
-            found.refusals.append(Refusal(finding.refuse, line, column, finding.detail))
-        elif finding.edits and (rule.applicability == "safe" or search.unsafe):
-            found.edits.extend(e for e in finding.edits if e not in found.edits)
-        else:
-            found.notes.append(Note(rule.code, line, column, finding.detail))
-    return found
-
-
-def described(note: Note) -> Diagnostic:
-    """The diagnostic of a hazard that stays as it is."""
-    rule = next(rule for rule in RULES if rule.code == note.code)
-    message = f"{rule.hazard}: {note.detail}" if note.detail else rule.hazard
-    return Diagnostic(note.code, rule.severity, note.line, note.column + 1, message, rule.advice)
-
-
-def _regions(reading: Reading, edits: Collection[Edit], through: bool = False) -> tuple[Regions, Regions]:
-    """Tells whether a statement runs under autocast: in a region of `edits`, or in one that the file has; and whether it is
-    written to run without. With `through`, none is."""
-    numbers = reading.numbers
-    ends = dict(numbers.values())
-    inside = {i for e in edits if isinstance(e, Wrap) for i in range(e.first, ends[e.last])}
-    outside: set[int] = set()
-    for stmt, (number, end) in numbers.items():
-        if isinstance(stmt, ast.With) and any(reading.names.is_autocast(i.context_expr) for i in stmt.items):
-            inside.update(range(number, end))
-        elif isinstance(stmt, ast.With) and any(reading.names.is_disabled(i.context_expr) for i in stmt.items):
-            (inside if through else outside).update(range(number, end))
-    inside -= outside
-    return lambda stmt: numbers[stmt][0] in inside, lambda stmt: numbers[stmt][0] in outside
-
-
-def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
-    by_call: dict[str, list[Rule]] = {}
-    by_node: dict[type[ast.AST], list[Rule]] = {}
-    for rule in rules:
-        for name in rule.calls:
-            by_call.setdefault(name, []).append(rule)
-        for kind in rule.nodes:
-            by_node.setdefault(kind, []).append(rule)
-        if rule.survey is not None:
-            yield from ((rule, finding) for finding in rule.survey(file))
-    for frame in file.frames.all:
-        holds = any(file.under(stmt) for stmt in statements(frame))
-        for stmt in statements(frame):
-            runs = file.autocasts(stmt, frame)
-            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not (runs or holds):
-                continue
-            nodes: list[ast.AST] = [stmt, *(node for part in parts(stmt) for node in ast.walk(part))]
-            for node in nodes:
-                wanted = list(by_node.get(type(node), ()))
-                if isinstance(node, ast.Call):
-                    name = node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)
-                    wanted += by_call.get(name, [])
-                for rule in wanted:
-                    if rule.find is not None and (runs or rule.outside):
-                        yield from ((rule, finding) for finding in rule.find(node, Site(file, frame, stmt, rule.code)))
