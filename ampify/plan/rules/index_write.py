@@ -147,4 +147,5 @@ RULE = Rule(
     nodes=(ast.Assign,),
     calls=frozenset(SOURCES),
     find=find,
+    outside=True,
 )

@@ -139,4 +139,5 @@ RULE = Rule(
     nodes=(ast.Assign, ast.AugAssign, ast.BinOp),
     calls=frozenset({*SLOTS, "where"}),
     find=find,
+    outside=True,
 )

@@ -75,4 +75,5 @@ RULE = Rule(
     "write the product out of place",
     calls=IN_PLACE | PRODUCTS,
     find=find,
+    outside=True,
 )

@@ -69,4 +69,5 @@ RULE = Rule(
     "call .float() on the tensor whose shape they get",
     calls=DRAWING | FILLING,
     find=find,
+    outside=True,
 )

@@ -100,4 +100,5 @@ RULE = Rule(
     nodes=(ast.BinOp, ast.AugAssign),
     calls=frozenset({*BOUNDS, *FUNCTIONALS}),
     find=find,
+    outside=True,
 )
