@@ -82,7 +82,8 @@ def make_module_plan(program: Program, runtime: str, rules: Rules) -> Plan:
         beyond = [Refusal("AMP923", line, 0, detail) for line, detail in _beyond_torch(program, edits, -1)]
         if beyond:
             return Plan(refusals=tuple(beyond))
-    return _with_runtime(program, edits, None, runtime)._replace(notes=tuple(found.notes))
+    # A vendored runtime lies beside the script, from where it is found by its plain name.
+    return _with_runtime(program, edits, None, "import")._replace(notes=tuple(found.notes))
 
 
 def _with_runtime(program: Program, edits: list[Edit], dtype: str | None, runtime: str) -> Plan:
