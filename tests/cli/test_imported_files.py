@@ -109,3 +109,67 @@ def test_models_that_no_script_here_trains_are_left_alone() -> None:
 def test_the_rule_can_be_switched_off() -> None:
     assert main(["--skip", "AMP210", "train.py"]) == 0
     assert Path("train.py").read_text() != SCRIPT
+
+
+DISCRIMINATOR = """\
+from torch import nn
+
+
+class Discriminator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 1), nn.Sigmoid())
+
+    def forward(self, x):
+        return self.net(x)
+"""
+GAN = """\
+import torch
+from torch import nn
+from net.discriminator import Discriminator
+
+model = Discriminator()
+criterion = nn.BCELoss()
+optimizer = torch.optim.Adam(model.parameters())
+for x, y in loader:
+    loss = criterion(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("runtime", ["import", "vendor"])
+def test_the_sigmoid_of_a_loss_in_another_file(runtime: str) -> None:
+    Path("net/discriminator.py").write_text(DISCRIMINATOR)
+    Path("train.py").write_text(GAN)
+    assert main(["--runtime", runtime, "."]) == 0
+    assert "full_precision(criterion)\n" in Path("train.py").read_text()
+    written = Path("net/discriminator.py").read_text()
+    assert "from ampify_runtime import full_precision\n" in written
+    assert "        full_precision(self.net[-1])\n" in written
+    assert Path("ampify_runtime.py").exists() is (runtime == "vendor")
+    assert not Path("net/ampify_runtime.py").exists()
+    assert main(["--runtime", runtime, "."]) == 0
+    assert Path("net/discriminator.py").read_text() == written
+
+
+def test_a_sigmoid_that_no_loss_takes_is_left_alone() -> None:
+    Path("net/discriminator.py").write_text(DISCRIMINATOR)
+    Path("train.py").write_text(GAN.replace("nn.BCELoss()", "nn.MSELoss()"))
+    assert main(["."]) == 0
+    assert Path("net/discriminator.py").read_text() == DISCRIMINATOR
+
+
+def test_a_model_without_a_sigmoid_in_sight_refuses_the_loss(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("train.py").write_text(GAN.replace("net.discriminator", "somewhere"))
+    assert main(["."]) == 3
+    assert "AMP905" in capfd.readouterr().err
+
+
+def test_files_that_import_each_other_or_are_broken() -> None:
+    Path("net/attention.py").write_text("from net import masks, broken\nfrom train import model\n" + MODEL)
+    Path("net/broken.py").write_text("import torch\nthis is no Python\n")
+    assert main(["net", "train.py"]) == 3  # for the broken one
+    assert Path("train.py").read_text() != SCRIPT
+    assert LIMIT in Path("net/masks.py").read_text()
