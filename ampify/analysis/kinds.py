@@ -44,6 +44,12 @@ FLOATS = frozenset(  # functions and methods, which arrays of numpy do not have,
         "reciprocal erf sin cos atan2 avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d lerp embedding grid_sample"
     ).split()
 )
+WIDENING = frozenset(  # of these, those that take integers too
+    (
+        "exp expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos erf atan2 reciprocal logsumexp matmul mm bmm mv addmm "
+        "baddbmm einsum l1_loss interpolate pairwise_distance"
+    ).split()
+)
 KEEPING = frozenset(  # with results like their operands, and which arrays do not have either
     (
         "view unsqueeze permute contiguous detach expand expand_as chunk unbind flatten masked_fill masked_select gather "
@@ -245,7 +251,9 @@ class Kinds:
         targets = self._targets(node)
         if targets:
             return min((self._returned(target) for target in targets), default=UNKNOWN)
-        if not isinstance(node.func, ast.Attribute) or dotted(node.func.value) == self.frame.self_name != "":
+        if not isinstance(node.func, ast.Attribute) or self.roles.names.is_foreign(node.func):
+            return UNKNOWN
+        if dotted(node.func.value) == self.frame.self_name != "":
             return UNKNOWN
         return self._method(node, node.func, asked)
 

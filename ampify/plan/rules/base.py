@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from ampify.analysis.analyse import Reading
 from ampify.analysis.evidence import Evidence
 from ampify.analysis.frames import ClassInfo, Frame
+from ampify.analysis.kinds import FLOATS, KEEPING, SHARED
 from ampify.analysis.kinds import Kind as Known
 from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
@@ -28,6 +29,8 @@ WIDE = frozenset(
 Regions = Callable[[ast.stmt], bool]
 Applicability = Literal["safe", "unsafe", "display"]
 DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torch.cuda.DoubleTensor"})
+CONTAINERS = frozenset({"list", "dict", "tuple", "set", "deque", "defaultdict", "OrderedDict"})
+OPERATING = (FLOATS | KEEPING | SHARED) - {"stack", "cat", "where", "einsum", "embedding", "normal"}  # on their first argument
 TENSORS = frozenset("view permute unsqueeze squeeze detach mm bmm matmul contiguous backward requires_grad_ dim cuda".split())
 
 
@@ -237,10 +240,27 @@ class Site:
         if self.precisions.kinds.of(node) is not Known.UNKNOWN or self.floating(node):
             return True
         text = dotted(receiver(node))
+        if not text or self.container(text):
+            return False
         return bool(self.frame.used.get(text, set()) & TENSORS) or any(
-            self.resolve(call.func).startswith("torch.") and any(text and dotted(a) == text for a in call.args)
+            self.resolve(call.func).startswith("torch.")
+            and self.resolve(call.func).rpartition(".")[2] in OPERATING
+            and any(dotted(a) == text for a in call.args[:1])
             for call in self.frame.calls
         )
+
+    def container(self, text: str) -> bool:
+        """Whether a name is, at times, a list or a dict, or an array of NumPy: `outs = []`, `outs = torch.stack(outs)`."""
+        literals = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple, ast.Set)
+        for bound in self.file.frames.lookup(text, self.frame):
+            value = bound.value if bound.how == "assign" and not bound.path else None
+            if isinstance(value, ast.BinOp):
+                value = value.left if isinstance(value.left, literals) else value.right
+            name = self.resolve(value.func) if isinstance(value, ast.Call) else ""
+            made = name.rpartition(".")[2] in CONTAINERS or name.startswith("numpy.")
+            if isinstance(value, literals) or made:
+                return True
+        return False
 
     def complex(self, node: ast.expr) -> bool:
         """Whether an expression may be a complex tensor."""
