@@ -205,6 +205,23 @@ class Evidence:
                 return [(value, where) for value in returned]
         return found
 
+    def several(self, node: ast.expr, frame: Frame, met: frozenset[str] = frozenset()) -> bool:
+        """Whether an expression may be a tuple or list of tensors, of which each is what it is."""
+        if isinstance(node, ast.Tuple | ast.List | ast.ListComp):
+            return True
+        if isinstance(node, ast.IfExp):
+            return self.several(node.body, frame, met) or self.several(node.orelse, frame, met)
+        if isinstance(node, ast.Call):
+            outcomes = self._results(node, frame)
+            key = f"{id(outcomes[0][1])} returned" if outcomes else ""
+            return key not in met and any(self.several(value, where, met | {key}) for value, where in outcomes)
+        key = f"{id(frame)} {dotted(node)}"
+        if not dotted(node) or key in met:
+            return False
+        bound = [b for b in self.frames.lookup(dotted(node), frame) if b.how == "assign" and b.value is not None]
+        values = [(element(b.value, b.path), b.frame) for b in bound if b.value is not None]
+        return any(self.several(value, where, met | {key}) for (value, path), where in values if not path)
+
     # complex -----------------------------------------------------------------------------------------
 
     def complex(self, node: ast.expr, frame: Frame, met: frozenset[str] = frozenset()) -> bool:

@@ -11,9 +11,8 @@ from typing import Literal, NamedTuple
 from ampify.analysis.analyse import Reading
 from ampify.analysis.evidence import Evidence
 from ampify.analysis.frames import ClassInfo, Frame
-from ampify.analysis.kinds import FLOATS, KEEPING, SHARED
+from ampify.analysis.kinds import FLOATS, KEEPING, SHARED, Kinds
 from ampify.analysis.kinds import Kind as Known
-from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
@@ -233,7 +232,8 @@ class Site:
 
     def floating(self, node: ast.expr) -> bool:
         """Whether an expression is a floating tensor for certain, of which `.float()` does nothing in float32."""
-        return self.precisions.kinds.of(node) is Known.FLOATING or self.file.evidence.floating(node, self.frame)
+        known = self.precisions.kinds.of(node) is Known.FLOATING or self.file.evidence.floating(node, self.frame)
+        return known and not self.file.evidence.several(node, self.frame)
 
     def tensor(self, node: ast.expr) -> bool:
         """Whether an expression is a tensor for certain: a value that is computed, or one that is used as a tensor."""
