@@ -84,8 +84,8 @@ class Evidence:
         if not bound:
             return self._criticised(text, frame)
         key = f"{id(bound[0].frame)} {text}"
-        if key in met:
-            return True  # round a loop: whatever else it is made of decides
+        if key in met:  # round a loop: whatever else it is made of decides, which of a parameter is unknown
+            return all(b.how != "param" for b in self.frames.lookup(text, frame))
         lines = sorted(b.value.lineno for b in bound if b.value is not None)
         return all(
             b.value is not None

@@ -29,6 +29,9 @@ Regions = Callable[[ast.stmt], bool]
 Applicability = Literal["safe", "unsafe", "display"]
 DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torch.cuda.DoubleTensor"})
 CONTAINERS = frozenset({"list", "dict", "tuple", "set", "deque", "defaultdict", "OrderedDict"})
+FLOAT64 = frozenset(  # functions of NumPy's with arrays of float64
+    "linspace logspace geomspace eye identity zeros ones empty rand randn random random_sample normal uniform hamming".split()
+)
 OPERATING = (FLOATS | KEEPING | SHARED) - {"stack", "cat", "where", "einsum", "embedding", "normal"}  # on their first argument
 TENSORS = frozenset("view permute unsqueeze squeeze detach mm bmm matmul contiguous backward requires_grad_ dim cuda".split())
 
@@ -108,8 +111,32 @@ class File:
         return any(
             (isinstance(node, ast.Attribute) and (node.attr == "double" or self.resolve(node) in DOUBLE))
             or (isinstance(node, ast.Name) and self.resolve(node) in DOUBLE)
+            or (isinstance(node, ast.Constant) and node.value in DOUBLE)
+            or (isinstance(node, ast.keyword) and node.arg == "dtype" and self._is_python_float(node.value))
+            or (isinstance(node, ast.Call) and self._keeps_float64(node))
             for node in walk(self.reading.tree)
         )
+
+    def _is_python_float(self, node: ast.expr) -> bool:
+        """Whether a dtype is Python's `float`, which is float64."""
+        return isinstance(node, ast.Name) and node.id == "float" and not self.names.means("float")
+
+    def _keeps_float64(self, node: ast.Call) -> bool:
+        """Whether a tensor is made of an array of NumPy's own precision, and not cast where it is made."""
+        if self.resolve(node.func) not in ("torch.from_numpy", "torch.tensor", "torch.as_tensor") or len(node.args) != 1:
+            return False
+        if node.keywords and any(k.arg == "dtype" for k in node.keywords):
+            return False
+        made = node.args[0]
+        if not isinstance(made, ast.Call) or any(k.arg == "dtype" for k in made.keywords) or node in self._cast:
+            return False
+        return self.resolve(made.func).rpartition(".")[2] in FLOAT64 and self.resolve(made.func).startswith("numpy.")
+
+    @cached_property
+    def _cast(self) -> set[ast.AST]:
+        """The expressions that a method is called on at once which chooses a dtype."""
+        methods = (n.func for n in walk(self.reading.tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
+        return {func.value for func in methods if func.attr in ("float", "to", "type", "type_as", "long", "int", "bool", "half")}
 
     def precisions(self, frame: Frame) -> Precisions:
         if frame not in self._precisions:
@@ -139,6 +166,8 @@ class File:
     @cached_property
     def wide(self) -> bool:
         """Whether the file works in float64 or complex numbers, somewhere: there `.float()` may change a value."""
+        if self.float64:
+            return True
         found = (node for scope in self.frames.all for node in walk(scope.node) if isinstance(node, ast.Attribute | ast.Name))
         return any(self._of_torch(node) in WIDE for node in found)
 
