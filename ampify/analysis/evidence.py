@@ -84,11 +84,17 @@ class Evidence:
         if not bound:
             return self._criticised(text, frame)
         key = f"{id(bound[0].frame)} {text}"
-        if key in met:
-            return True  # round a loop: whatever else it is made of decides
+        if key in met:  # round a loop: whatever else it is made of decides, which of a parameter is unknown
+            return all(b.how != "param" for b in self.frames.lookup(text, frame))
+        lines = sorted(b.value.lineno for b in bound if b.value is not None)
         return all(
-            b.how == "assign" and b.value is not None and self._bound(b.value, b.path, b.frame, met | {key}) for b in bound
-        ) or self._criticised(text, frame)
+            b.value is not None
+            and (
+                (b.how == "assign" and self._bound(b.value, b.path, b.frame, met | {key}))
+                or self._criticised(text, frame, b.value.lineno, next((n for n in lines if n > b.value.lineno), 0))
+            )
+            for b in bound
+        )
 
     def _array(self, value: ast.expr) -> bool:
         """Whether an expression is an array of NumPy, so that a name that is asked about as a tensor is something else."""
@@ -104,9 +110,12 @@ class Evidence:
             return self.floating(value, frame, met)
         return isinstance(value, ast.Call) and self._call(value, path, frame, met)
 
-    def _criticised(self, text: str, frame: Frame) -> bool:
-        """Whether a loss of torch.nn takes a name as its input, or a backward starts from it."""
+    def _criticised(self, text: str, frame: Frame, first: int = 0, last: int = 0) -> bool:
+        """Whether a loss of torch.nn takes a name as its input, or a backward starts from it, between the line where it is bound
+        and the one where it is bound again."""
         for call in frame.calls:
+            if call.lineno < first or (last and call.lineno > last):
+                continue
             if self.is_loss(call, frame) and call.args and dotted(call.args[0]) == text:
                 return True
             if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" and dotted(call.func.value) == text:
@@ -155,6 +164,8 @@ class Evidence:
         kinds = self.layers(call.func, frame)
         if kinds:
             return all(self._layer(kind, call, frame, met) for kind in kinds)
+        if self.names.is_foreign(call.func):
+            return False
         if last in FLOATING:
             return name.startswith("torch.") or isinstance(call.func, ast.Attribute)
         if last in PASSING:
@@ -193,6 +204,23 @@ class Evidence:
                 returned = [n.value for n in walk(where.node) if isinstance(n, ast.Return) and n.value is not None]
                 return [(value, where) for value in returned]
         return found
+
+    def several(self, node: ast.expr, frame: Frame, met: frozenset[str] = frozenset()) -> bool:
+        """Whether an expression may be a tuple or list of tensors, of which each is what it is."""
+        if isinstance(node, ast.Tuple | ast.List | ast.ListComp):
+            return True
+        if isinstance(node, ast.IfExp):
+            return self.several(node.body, frame, met) or self.several(node.orelse, frame, met)
+        if isinstance(node, ast.Call):
+            outcomes = self._results(node, frame)
+            key = f"{id(outcomes[0][1])} returned" if outcomes else ""
+            return key not in met and any(self.several(value, where, met | {key}) for value, where in outcomes)
+        key = f"{id(frame)} {dotted(node)}"
+        if not dotted(node) or key in met:
+            return False
+        bound = [b for b in self.frames.lookup(dotted(node), frame) if b.how == "assign" and b.value is not None]
+        values = [(element(b.value, b.path), b.frame) for b in bound if b.value is not None]
+        return any(self.several(value, where, met | {key}) for (value, path), where in values if not path)
 
     # complex -----------------------------------------------------------------------------------------
 

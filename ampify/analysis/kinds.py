@@ -14,6 +14,7 @@ from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.syntax import header, own_statements
+from ampify.analysis.vocabulary import MATMULS
 
 
 class Kind(IntEnum):
@@ -42,6 +43,12 @@ FLOATS = frozenset(  # functions and methods, which arrays of numpy do not have,
         "instance_norm normalize dropout gelu elu selu celu silu mish leaky_relu interpolate cosine_similarity "
         "pairwise_distance mse_loss l1_loss smooth_l1_loss nll_loss cross_entropy kl_div binary_cross_entropy_with_logits "
         "reciprocal erf sin cos atan2 avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d lerp embedding grid_sample"
+    ).split()
+)
+WIDENING = frozenset(  # of these, those that take integers too
+    (
+        "exp expm1 log log2 log10 log1p sqrt rsqrt sigmoid tanh sin cos erf atan2 reciprocal logsumexp matmul mm bmm mv addmm "
+        "baddbmm einsum l1_loss interpolate pairwise_distance"
     ).split()
 )
 KEEPING = frozenset(  # with results like their operands, and which arrays do not have either
@@ -141,13 +148,13 @@ class Kinds:
     def _evidence(self, node: ast.AST) -> Iterator[tuple[str, Kind]]:
         """Names that must hold tensors for an expression to work."""
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult) and self.frame.owner is not None:
-            yield from ((side.id, FLOATING) for side in (node.left, node.right) if isinstance(side, ast.Name))
+            yield from ((side.id, TENSOR) for side in (node.left, node.right) if isinstance(side, ast.Name))
         if not isinstance(node, ast.Call):
             return
         if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
             method = node.func.attr
             if method in FLOATS:
-                yield node.func.value.id, FLOATING
+                yield node.func.value.id, TENSOR if method in WIDENING else FLOATING
             elif method in KEEPING | QUESTIONS or (method in SHARED and _with_dim(node)):
                 yield node.func.value.id, TENSOR
         if not node.args or not isinstance(node.args[0], ast.Name):
@@ -155,7 +162,7 @@ class Kinds:
         name = self.roles.names.resolve(node.func)
         last = name.rpartition(".")[2]
         if name.startswith("torch.") and last in FLOATS - {"einsum", "embedding"}:
-            yield node.args[0].id, FLOATING
+            yield node.args[0].id, TENSOR if last in WIDENING else FLOATING
         elif name.startswith("torch.") and last in (KEEPING | SHARED | LIKE) - {"stack", "cat", "where"}:
             yield node.args[0].id, TENSOR
         layer = self._layer(node)
@@ -174,7 +181,9 @@ class Kinds:
             fraction = any(isinstance(s, ast.Constant) and isinstance(s.value, float) for s in (node.left, node.right))
             real = fraction or isinstance(node.op, ast.Div | ast.MatMult)
             if isinstance(node.op, ast.MatMult) and self.frame.owner is not None:
-                return FLOATING
+                return TENSOR if sides == (TENSOR, TENSOR) else FLOATING
+            if isinstance(node.op, ast.MatMult):
+                return max(sides)
             return FLOATING if real and max(sides) is not UNKNOWN else max(sides)
         if isinstance(node, ast.UnaryOp) and not isinstance(node.op, ast.Not):
             return self.of(node.operand)
@@ -230,6 +239,8 @@ class Kinds:
             made = self._factory(node, last)
             if made is not UNKNOWN or asked is not None:
                 return made or asked or UNKNOWN
+            if last in MATMULS and node.args and all(self.of(a) is TENSOR for a in node.args):
+                return TENSOR  # of integers, as far as is known
             if last in FLOATS or last in LEARNED:
                 return FLOATING
             if last in INTEGRAL:
@@ -245,7 +256,9 @@ class Kinds:
         targets = self._targets(node)
         if targets:
             return min((self._returned(target) for target in targets), default=UNKNOWN)
-        if not isinstance(node.func, ast.Attribute) or dotted(node.func.value) == self.frame.self_name != "":
+        if not isinstance(node.func, ast.Attribute) or self.roles.names.is_foreign(node.func):
+            return UNKNOWN
+        if dotted(node.func.value) == self.frame.self_name != "":
             return UNKNOWN
         return self._method(node, node.func, asked)
 
@@ -274,6 +287,8 @@ class Kinds:
             return max(TENSOR, self.of(node.args[0]))
         if method in NEW and (receiver is not UNKNOWN or method != "new"):
             return asked if asked is not None else max(TENSOR, receiver)
+        if method in MATMULS and receiver is TENSOR and all(self.of(a) is TENSOR for a in node.args):
+            return TENSOR
         if method in FLOATS or (receiver is not UNKNOWN and method in LEARNED):
             return FLOATING
         if method in INTEGRAL and receiver is not UNKNOWN:

@@ -112,6 +112,18 @@ class Names:
         off = [k.value for k in node.keywords if k.arg == "enabled" and isinstance(k.value, ast.Constant) and not k.value.value]
         return bool(off) is disabled
 
+    def means(self, name: str) -> bool:
+        """Whether the file binds a name anywhere, so that it may be no builtin function."""
+        return name in self.rebound or name in self.aliases or self.aliases.get("*", "").startswith(("torch.", "numpy."))
+
+    def is_foreign(self, node: ast.AST) -> bool:
+        """Whether an expression is of a module that is imported, and not of torch: `math.sqrt` is no method of a tensor."""
+        root = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        known = isinstance(root, ast.Name) and root.id in self.aliases and root.id not in self.rebound
+        return known and root is not node and not self.resolve(node).startswith("torch.")
+
     def resolve(self, node: ast.AST) -> str:
         """The qualified dotted name of an expression, or an empty string where it is not one."""
         parts: list[str] = []

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 from ampify.analysis.analyse import Reading
 from ampify.analysis.evidence import Evidence
 from ampify.analysis.frames import ClassInfo, Frame
+from ampify.analysis.kinds import FLOATS, KEEPING, SHARED, Kinds
 from ampify.analysis.kinds import Kind as Known
-from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
@@ -28,6 +28,11 @@ WIDE = frozenset(
 Regions = Callable[[ast.stmt], bool]
 Applicability = Literal["safe", "unsafe", "display"]
 DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torch.cuda.DoubleTensor"})
+CONTAINERS = frozenset({"list", "dict", "tuple", "set", "deque", "defaultdict", "OrderedDict"})
+FLOAT64 = frozenset(  # functions of NumPy's with arrays of float64
+    "linspace logspace geomspace eye identity zeros ones empty rand randn random random_sample normal uniform hamming".split()
+)
+OPERATING = (FLOATS | KEEPING | SHARED) - {"stack", "cat", "where", "einsum", "embedding", "normal"}  # on their first argument
 TENSORS = frozenset("view permute unsqueeze squeeze detach mm bmm matmul contiguous backward requires_grad_ dim cuda".split())
 
 
@@ -106,8 +111,32 @@ class File:
         return any(
             (isinstance(node, ast.Attribute) and (node.attr == "double" or self.resolve(node) in DOUBLE))
             or (isinstance(node, ast.Name) and self.resolve(node) in DOUBLE)
+            or (isinstance(node, ast.Constant) and node.value in DOUBLE)
+            or (isinstance(node, ast.keyword) and node.arg == "dtype" and self._is_python_float(node.value))
+            or (isinstance(node, ast.Call) and self._keeps_float64(node))
             for node in walk(self.reading.tree)
         )
+
+    def _is_python_float(self, node: ast.expr) -> bool:
+        """Whether a dtype is Python's `float`, which is float64."""
+        return isinstance(node, ast.Name) and node.id == "float" and not self.names.means("float")
+
+    def _keeps_float64(self, node: ast.Call) -> bool:
+        """Whether a tensor is made of an array of NumPy's own precision, and not cast where it is made."""
+        if self.resolve(node.func) not in ("torch.from_numpy", "torch.tensor", "torch.as_tensor") or len(node.args) != 1:
+            return False
+        if node.keywords and any(k.arg == "dtype" for k in node.keywords):
+            return False
+        made = node.args[0]
+        if not isinstance(made, ast.Call) or any(k.arg == "dtype" for k in made.keywords) or node in self._cast:
+            return False
+        return self.resolve(made.func).rpartition(".")[2] in FLOAT64 and self.resolve(made.func).startswith("numpy.")
+
+    @cached_property
+    def _cast(self) -> set[ast.AST]:
+        """The expressions that a method is called on at once which chooses a dtype."""
+        methods = (n.func for n in walk(self.reading.tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
+        return {func.value for func in methods if func.attr in ("float", "to", "type", "type_as", "long", "int", "bool", "half")}
 
     def precisions(self, frame: Frame) -> Precisions:
         if frame not in self._precisions:
@@ -137,6 +166,8 @@ class File:
     @cached_property
     def wide(self) -> bool:
         """Whether the file works in float64 or complex numbers, somewhere: there `.float()` may change a value."""
+        if self.float64:
+            return True
         found = (node for scope in self.frames.all for node in walk(scope.node) if isinstance(node, ast.Attribute | ast.Name))
         return any(self._of_torch(node) in WIDE for node in found)
 
@@ -230,17 +261,35 @@ class Site:
 
     def floating(self, node: ast.expr) -> bool:
         """Whether an expression is a floating tensor for certain, of which `.float()` does nothing in float32."""
-        return self.precisions.kinds.of(node) is Known.FLOATING or self.file.evidence.floating(node, self.frame)
+        known = self.precisions.kinds.of(node) is Known.FLOATING or self.file.evidence.floating(node, self.frame)
+        return known and not self.file.evidence.several(node, self.frame)
 
     def tensor(self, node: ast.expr) -> bool:
         """Whether an expression is a tensor for certain: a value that is computed, or one that is used as a tensor."""
         if self.precisions.kinds.of(node) is not Known.UNKNOWN or self.floating(node):
             return True
         text = dotted(receiver(node))
+        if not text or self.container(text):
+            return False
         return bool(self.frame.used.get(text, set()) & TENSORS) or any(
-            self.resolve(call.func).startswith("torch.") and any(text and dotted(a) == text for a in call.args)
+            self.resolve(call.func).startswith("torch.")
+            and self.resolve(call.func).rpartition(".")[2] in OPERATING
+            and any(dotted(a) == text for a in call.args[:1])
             for call in self.frame.calls
         )
+
+    def container(self, text: str) -> bool:
+        """Whether a name is, at times, a list or a dict, or an array of NumPy: `outs = []`, `outs = torch.stack(outs)`."""
+        literals = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple, ast.Set)
+        for bound in self.file.frames.lookup(text, self.frame):
+            value = bound.value if bound.how == "assign" and not bound.path else None
+            if isinstance(value, ast.BinOp):
+                value = value.left if isinstance(value.left, literals) else value.right
+            name = self.resolve(value.func) if isinstance(value, ast.Call) else ""
+            made = name.rpartition(".")[2] in CONTAINERS or name.startswith("numpy.")
+            if isinstance(value, literals) or made:
+                return True
+        return False
 
     def complex(self, node: ast.expr) -> bool:
         """Whether an expression may be a complex tensor."""

@@ -43,6 +43,7 @@ from ampify.analysis.probabilities import Origin, Place, Probabilities
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Insert
 from ampify.plan.rules.base import SIMPLE, File, Finding, Rule, Site, parts
+from ampify.plan.rules.constants import default_of
 from ampify.program import Compute
 
 CODE, REFUSED = "AMP201", "AMP905"
@@ -156,7 +157,7 @@ def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Findin
         return
     yield from _probabilities(call, _given(call, "input", 0), at.file, where)
     given = [_given(call, name, i) for i, name in enumerate(TENSORS)]
-    edits: list[Edit] = [at.disabled(), *(at.float(a) for a in given if a is not None and at.half(a))]
+    edits: list[Edit] = [at.disabled(), *(at.float(a) for a in given if a is not None and at.half(a) and not _missing(a, at))]
     for node in (n for part in parts(at.stmt) for n in walk(part)):
         wide: list[ast.AST] = []
         if isinstance(node, ast.Call) and at.resolve(node.func) != FUNCTION and not _is_loss(node, at, where):
@@ -174,6 +175,15 @@ def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Findin
                 return
             edits.append(at.float(leaf))
     yield Finding(call, tuple(dict.fromkeys(edits)))
+
+
+def _missing(node: ast.expr, at: Site) -> bool:
+    """Whether an argument may be None: a parameter that is None by default, and of which nothing else is known."""
+    bound = at.file.frames.lookup(dotted(node), at.frame) if dotted(node) else []
+    defaults = [default_of(dotted(node), b.frame) for b in bound if b.how == "param"]
+    passed = [value for b in bound if b.how == "param" for value, _ in at.file.roles.passed(dotted(node), b.frame)]
+    values = (*defaults, *passed, *(b.value for b in bound if b.how != "param"))
+    return any(isinstance(v, ast.Constant) and v.value is None for v in values)
 
 
 def _apart(call: ast.Call, node: ast.AST) -> Finding:

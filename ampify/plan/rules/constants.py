@@ -110,7 +110,7 @@ def _held(text: str, at: Site, frame: Frame) -> Iterator[tuple[ast.expr, Frame]]
     for binding in bindings:
         if binding.how == "param":
             yield from roles.passed(text, binding.frame)
-            default = _default(text, binding.frame)
+            default = default_of(text, binding.frame)
             if default is not None:
                 yield default, binding.frame
         elif binding.value is not None:
@@ -127,7 +127,7 @@ def _held(text: str, at: Site, frame: Frame) -> Iterator[tuple[ast.expr, Frame]]
                     yield stmt.value, frame
 
 
-def _default(name: str, frame: Frame) -> ast.expr | None:
+def default_of(name: str, frame: Frame) -> ast.expr | None:
     """The default of a parameter."""
     if isinstance(frame.node, ast.Module):
         return None

@@ -49,7 +49,8 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     if isinstance(node, ast.Assign):
         for target in node.targets:
             if isinstance(target, ast.Subscript) and _picks(target.slice, at):
-                known = at.tensor(target.value) or _is_mask(target.slice, at)
+                mask = _is_mask(target.slice, at) and not at.container(dotted(target.value))
+                known = mask or at.tensor(target.value)
                 if known and not _same(target.value, node.value):
                     yield from _written(node.value, target.value, node, at, alone=len(node.targets) == 1)
     elif isinstance(node, ast.Call):

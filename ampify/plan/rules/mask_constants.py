@@ -106,11 +106,13 @@ def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False
             continue
         found = Finding(constant, (), f"`{ast.unparse(constant)}`")
         known = numbers(constant, at)
-        if not (at.floating(tensor) or (sure and known.values and all(isinstance(v, float) for v in known.values))):
+        if not (at.floating(tensor) or (sure and known.values and all(isinstance(v, float) and v < 0 for v in known.values))):
             yield found
-        elif at.file.torch and dotted(tensor) and known.all_known:
+            continue
+        negative = any(v < -LARGEST for v in known.values)
+        builtin = not at.file.names.means("max" if negative else "min")
+        if at.file.torch and dotted(tensor) and known.all_known and builtin:
             limit = f"{{torch}}.finfo({verbatim(tensor)}.dtype)"
-            negative = any(v < -LARGEST for v in known.values)
             edit = at.wrap(constant, "max(", f", {limit}.min)") if negative else at.wrap(constant, "min(", f", {limit}.max)")
             yield found._replace(edits=(edit,))
         else:
