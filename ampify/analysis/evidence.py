@@ -28,6 +28,7 @@ FLOATING = LOSSES | frozenset(  # what these give is floating, whatever they get
         "grid_sample avg_pool1d avg_pool2d adaptive_avg_pool2d mish hardswish leaky_relu embedding gumbel_softmax cdist"
     ).split()
 )
+ARRAYS = frozenset({"mean", "std", "var"})  # of them, the methods that arrays of NumPy have too
 PASSING = frozenset(  # these keep the kind of number
     (
         "detach cpu cuda to view view_as reshape squeeze unsqueeze flatten permute transpose t contiguous clone expand repeat "
@@ -65,8 +66,9 @@ class Evidence:
         if isinstance(node, ast.BinOp):
             if isinstance(node.op, ast.FloorDiv | ast.Mod | ast.BitAnd | ast.BitOr | ast.BitXor):
                 return False
-            sides = (self.floating(side, frame, met) for side in (node.left, node.right))
-            return isinstance(node.op, ast.Div) or any(sides)
+            # A fraction of what is unknown, or a sum with a number, may be a number itself.
+            sides = (side for side in (node.left, node.right) if not isinstance(side, ast.Constant))
+            return any(self.floating(side, frame, met) for side in sides)
         if isinstance(node, ast.IfExp):
             return self.floating(node.body, frame, met) and self.floating(node.orelse, frame, met)
         if isinstance(node, ast.List | ast.Tuple):
@@ -166,6 +168,9 @@ class Evidence:
             return all(self._layer(kind, call, frame, met) for kind in kinds)
         if self.names.is_foreign(call.func):
             return False
+        if last in ARRAYS and isinstance(call.func, ast.Attribute) and not name.startswith("torch."):
+            dimensions = any(k.arg in ("dim", "keepdim") for k in call.keywords)  # `axis` to arrays of NumPy
+            return dimensions or self.floating(call.func.value, frame, met)
         if last in FLOATING:
             return name.startswith("torch.") or isinstance(call.func, ast.Attribute)
         if last in PASSING:
