@@ -211,8 +211,8 @@ class Evidence:
         return found
 
     def several(self, node: ast.expr, frame: Frame, met: frozenset[str] = frozenset()) -> bool:
-        """Whether an expression may be a tuple or list of tensors, of which each is what it is."""
-        if isinstance(node, ast.Tuple | ast.List | ast.ListComp):
+        """Whether an expression may be a tuple or list of tensors, of which each is what it is, or a plain number."""
+        if isinstance(node, ast.Tuple | ast.List | ast.ListComp | ast.Constant):
             return True
         if isinstance(node, ast.IfExp):
             return self.several(node.body, frame, met) or self.several(node.orelse, frame, met)
@@ -225,6 +225,7 @@ class Evidence:
             return False
         bound = [b for b in self.frames.lookup(dotted(node), frame) if b.how == "assign" and b.value is not None]
         values = [(element(b.value, b.path), b.frame) for b in bound if b.value is not None]
+        values = [v for v in values if not (isinstance(v[0][0], ast.Constant) and self._criticised(dotted(node), frame))]
         return any(self.several(value, where, met | {key}) for (value, path), where in values if not path)
 
     # complex -----------------------------------------------------------------------------------------
