@@ -298,7 +298,7 @@ def _difference(a: ast.AST, b: ast.AST, names: Names) -> str:
         x, y = stack.pop()
         if isinstance(x, ast.AST) and isinstance(y, ast.Call):
             inner = _bare(y, names)
-            if inner is not None and not _alike(x, y):
+            if inner is not None and not _alike(x, y, names):
                 stack.append((x, inner))
                 continue
         if type(x) is not type(y):
@@ -318,13 +318,15 @@ def _difference(a: ast.AST, b: ast.AST, names: Names) -> str:
     return ""
 
 
-def _alike(x: ast.AST, y: ast.Call) -> bool:
-    """Whether the original has the same form at the same place."""
-    if not isinstance(x, ast.Call) or len(x.args) != len(y.args):
+def _alike(x: ast.AST, y: ast.Call, names: Names) -> bool:
+    """Whether the original has the same form at the same place: `x.to(device)` is not `x.to(device).to(y.dtype)`."""
+    if not isinstance(x, ast.Call) or _bare(x, names) is None or len(x.args) != len(y.args):
+        return False
+    if [ast.dump(a) for a in x.args[-1:]] != [ast.dump(a) for a in y.args[-1:]]:
         return False
     if isinstance(x.func, ast.Attribute) and isinstance(y.func, ast.Attribute):
         return x.func.attr == y.func.attr
-    return dotted(x.func) == dotted(y.func)
+    return type(x.func) is type(y.func) and dotted(x.func) == dotted(y.func)
 
 
 # comments --------------------------------------------------------------------------------------------

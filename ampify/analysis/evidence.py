@@ -28,6 +28,7 @@ FLOATING = LOSSES | frozenset(  # what these give is floating, whatever they get
         "grid_sample avg_pool1d avg_pool2d adaptive_avg_pool2d mish hardswish leaky_relu embedding gumbel_softmax cdist"
     ).split()
 )
+ARRAYS = frozenset({"mean", "std", "var"})  # of them, the methods that arrays of NumPy have too
 PASSING = frozenset(  # these keep the kind of number
     (
         "detach cpu cuda to view view_as reshape squeeze unsqueeze flatten permute transpose t contiguous clone expand repeat "
@@ -65,8 +66,9 @@ class Evidence:
         if isinstance(node, ast.BinOp):
             if isinstance(node.op, ast.FloorDiv | ast.Mod | ast.BitAnd | ast.BitOr | ast.BitXor):
                 return False
-            sides = (self.floating(side, frame, met) for side in (node.left, node.right))
-            return isinstance(node.op, ast.Div) or any(sides)
+            # A fraction of what is unknown, or a sum with a number, may be a number itself.
+            sides = (side for side in (node.left, node.right) if not isinstance(side, ast.Constant))
+            return any(self.floating(side, frame, met) for side in sides)
         if isinstance(node, ast.IfExp):
             return self.floating(node.body, frame, met) and self.floating(node.orelse, frame, met)
         if isinstance(node, ast.List | ast.Tuple):
@@ -166,6 +168,9 @@ class Evidence:
             return all(self._layer(kind, call, frame, met) for kind in kinds)
         if self.names.is_foreign(call.func):
             return False
+        if last in ARRAYS and isinstance(call.func, ast.Attribute) and not name.startswith("torch."):
+            dimensions = any(k.arg in ("dim", "keepdim") for k in call.keywords)  # `axis` to arrays of NumPy
+            return dimensions or self.floating(call.func.value, frame, met)
         if last in FLOATING:
             return name.startswith("torch.") or isinstance(call.func, ast.Attribute)
         if last in PASSING:
@@ -206,8 +211,8 @@ class Evidence:
         return found
 
     def several(self, node: ast.expr, frame: Frame, met: frozenset[str] = frozenset()) -> bool:
-        """Whether an expression may be a tuple or list of tensors, of which each is what it is."""
-        if isinstance(node, ast.Tuple | ast.List | ast.ListComp):
+        """Whether an expression may be a tuple or list of tensors, of which each is what it is, or a plain number."""
+        if isinstance(node, ast.Tuple | ast.List | ast.ListComp | ast.Constant):
             return True
         if isinstance(node, ast.IfExp):
             return self.several(node.body, frame, met) or self.several(node.orelse, frame, met)
@@ -220,6 +225,7 @@ class Evidence:
             return False
         bound = [b for b in self.frames.lookup(dotted(node), frame) if b.how == "assign" and b.value is not None]
         values = [(element(b.value, b.path), b.frame) for b in bound if b.value is not None]
+        values = [v for v in values if not (isinstance(v[0][0], ast.Constant) and self._criticised(dotted(node), frame))]
         return any(self.several(value, where, met | {key}) for (value, path), where in values if not path)
 
     # complex -----------------------------------------------------------------------------------------

@@ -180,10 +180,16 @@ def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Findin
 def _missing(node: ast.expr, at: Site) -> bool:
     """Whether an argument may be None: a parameter that is None by default, and of which nothing else is known."""
     bound = at.file.frames.lookup(dotted(node), at.frame) if dotted(node) else []
+    if any(b.how == "param" for b in bound) and any(_asks_for_none(n, dotted(node)) for n in walk(at.frame.node)):
+        return True
     defaults = [default_of(dotted(node), b.frame) for b in bound if b.how == "param"]
     passed = [value for b in bound if b.how == "param" for value, _ in at.file.roles.passed(dotted(node), b.frame)]
     values = (*defaults, *passed, *(b.value for b in bound if b.how != "param"))
     return any(isinstance(v, ast.Constant) and v.value is None for v in values)
+
+
+def _asks_for_none(node: ast.AST, text: str) -> bool:
+    return isinstance(node, ast.Compare) and dotted(node.left) == text and isinstance(node.ops[0], ast.Is | ast.IsNot)
 
 
 def _apart(call: ast.Call, node: ast.AST) -> Finding:
