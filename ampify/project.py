@@ -110,9 +110,11 @@ class _Job:
         outcome = convert_bytes(path, snapshot.data, self.options, self._modules(snapshot), need)
         if outcome.result.status != "converted":
             return outcome
-        missing = next((n for n in outcome.result.needs if not self._rewritten(n)), None)
-        if missing is not None:
-            return outcome._replace(result=_without(snapshot, missing))
+        missing = [n for n in outcome.result.needs if not self._rewritten(n)]
+        if any(n.grave for n in missing):
+            return outcome._replace(result=_without(snapshot, next(n for n in missing if n.grave)))
+        diagnostics = (*outcome.result.diagnostics, *map(_left, missing))
+        outcome = outcome._replace(result=outcome.result._replace(diagnostics=diagnostics))
         try:
             if self.options.runtime == "vendor" and need is None:
                 outcome = _with_runtime(outcome, snapshot, self.supplied, write=self.write)
@@ -160,6 +162,12 @@ class _Job:
                         yield os.path.relpath(found), data
 
         return modules
+
+
+def _left(need: "Need") -> Diagnostic:
+    """What is said of a hazard that stays in a file that was not given."""
+    message = f"in a file that was not given, or not converted: {need.path}:{need.line}: {need.hazard}"
+    return Diagnostic(need.code, "warning", 1, 1, message, "give that file too, or the directory, to have it rewritten")
 
 
 def _without(script: Snapshot, need: "Need") -> Result:

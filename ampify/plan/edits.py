@@ -71,6 +71,7 @@ class Need(NamedTuple):
     line: int
     code: str
     hazard: str
+    grave: bool = True  # it cannot stay
     entries: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
 

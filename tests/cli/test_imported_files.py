@@ -173,3 +173,13 @@ def test_files_that_import_each_other_or_are_broken() -> None:
     assert main(["net", "train.py"]) == 3  # for the broken one
     assert Path("train.py").read_text() != SCRIPT
     assert LIMIT in Path("net/masks.py").read_text()
+
+
+def test_a_slight_hazard_in_a_file_not_given_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
+    noise = MASKS.replace("scores.masked_fill(mask == 0, -1e9)", "scores + torch.randn_like(scores)", 1)
+    Path("net/masks.py").write_text(noise)
+    assert main(["train.py"]) == 0
+    assert Path("net/masks.py").read_text() == noise
+    said = capfd.readouterr().err.replace("\\", "/")
+    assert "train.py:1:1: AMP232" in said
+    assert "net/masks.py:5:" in said

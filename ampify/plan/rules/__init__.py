@@ -37,4 +37,5 @@ RULES: tuple[Rule, ...] = (
     random_like.RULE,
 )
 MESSAGES = {rule.code: rule.message for rule in RULES}
+SLIGHT = frozenset(rule.code for rule in RULES if not rule.grave)
 HAZARDS = {rule.code: rule.hazard for rule in RULES}

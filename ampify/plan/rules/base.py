@@ -57,6 +57,7 @@ class Rule(NamedTuple):
     the types in `nodes`, and every call of a function or method named in `calls`, that may run under autocast, and, of an
     `outside` rule, all others in functions that hold regions; `survey` looks at the file as a whole; where `asks` of one file
     is true, its code makes the rule look into the files that it imports too. `severity` is that of what it reports.
+    A `grave` hazard raises or spoils the training, so a script is refused if it is in a file that was not given.
     """
 
     code: str
@@ -72,6 +73,7 @@ class Rule(NamedTuple):
     asks: Callable[[File], bool] | None = None
     outside: bool = False
     severity: Severity = "warning"
+    grave: bool = True
 
     def manual(self) -> str:
         """The docstring of its module."""

@@ -70,4 +70,5 @@ RULE = Rule(
     calls=DRAWING | FILLING,
     find=find,
     outside=True,
+    grave=False,
 )

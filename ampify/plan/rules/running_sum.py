@@ -120,4 +120,5 @@ RULE = Rule(
     nodes=(ast.AugAssign, ast.Assign),
     find=find,
     outside=True,
+    grave=False,
 )

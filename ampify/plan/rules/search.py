@@ -11,7 +11,7 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Need, Splice, Wrap
-from ampify.plan.rules import HAZARDS, RULES
+from ampify.plan.rules import HAZARDS, RULES, SLIGHT
 from ampify.plan.rules.base import File, Finding, Regions, Rule, Site, parts, statements
 from ampify.program import Note, Refusal
 
@@ -33,11 +33,11 @@ def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -
     found = _find(file, search)
     for (path, _), other in zip(search.modules, file.others, strict=True):
         inside = _find(other, search)
-        lines = [(r.line, r.code, r.detail) for r in inside.refusals]
-        lines += [(_line(other, e), e.code, HAZARDS[e.code]) for e in inside.edits]
+        lines = [(False, r.line, r.code, r.detail) for r in inside.refusals]
+        lines += [(e.code in SLIGHT, _line(other, e), e.code, HAZARDS[e.code]) for e in inside.edits]
         if lines:
-            line, code, hazard = min(lines)
-            found.needs.append(Need(path, line, code, hazard, frozenset(other.entries), other.asked))
+            slight, line, code, hazard = min(lines)
+            found.needs.append(Need(path, line, code, hazard, not slight, frozenset(other.entries), other.asked))
     return found
 
 

@@ -101,4 +101,5 @@ RULE = Rule(
     calls=frozenset({*BOUNDS, *FUNCTIONALS}),
     find=find,
     outside=True,
+    grave=False,
 )
