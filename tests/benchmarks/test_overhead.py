@@ -29,7 +29,8 @@ def test_a_step_costs_less_than_with_the_peers(timings: Timings) -> None:
             assert timings[mode, model, "ampify"].ratio < timing.ratio, (mode, model, loop)
 
 
-@pytest.mark.xfail(strict=False, reason="the runtime adds 30 us and more: 2 to 7% of a short step")
 def test_a_step_costs_what_it_costs_by_hand(timings: Timings) -> None:
-    over = {key: timing.ratio for key, timing in timings.items() if key[2] == "ampify" and timing.ratio >= 1.01}
-    assert over == {}
+    """In mixed precision; scale-only is a mode for tests, where nobody writes such a loop by hand."""
+    ratios = {key: timing.ratio for key, timing in timings.items() if key[0] == "fp16" and key[2] == "ampify"}
+    assert len(ratios) == len(overhead.MODELS)
+    assert {key: ratio for key, ratio in ratios.items() if ratio >= 1.01} == {}
