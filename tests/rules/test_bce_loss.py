@@ -156,3 +156,10 @@ def test_plain_torch_has_no_full_precision() -> None:
     assert "AMP923" in {d.code for d in result.diagnostics}
     function = script("p = net(x)\nloss = F.binary_cross_entropy(p, y)", criterion="None")
     assert ampify.convert(function, ampify.Options(runtime="torch")).status == "converted"
+
+
+def test_a_loss_that_is_yielded_is_refused() -> None:
+    """With autocast off round a yield it would be off for whoever runs meanwhile."""
+    forward = "p = torch.sigmoid(self.body(x))\nyield F.binary_cross_entropy(p, x)"
+    result = ampify.convert(script("loss = sum(net(x))", forward=forward, criterion="None"))
+    assert [d.code for d in result.diagnostics] == ["AMP905"]

@@ -326,6 +326,11 @@ class Site:
         """`node.to(other.dtype)`; `other` must be a name or an attribute."""
         return self.suffix(node, f".to({verbatim(other)}.dtype)")
 
+    def stands_apart(self) -> bool:
+        """Whether the statement may stand in a block with autocast off: a simple one, which suspends nothing meanwhile."""
+        suspends = (ast.Yield, ast.YieldFrom, ast.Await)
+        return isinstance(self.stmt, SIMPLE) and not any(isinstance(n, suspends) for n in walk(self.stmt))
+
     def disabled(self) -> Disable:
         """The statement with autocast off."""
         return Disable(self.number, self.code)

@@ -24,7 +24,8 @@ After:
     with autocast(enabled=False):
         loss = F.binary_cross_entropy(recon.float(), images.float(), reduction="sum")
 
-Safety: safe. In float32 the casts do nothing, and `full_precision` does something in half precision only. Where the sigmoid is
+Safety: safe. In float32 the casts do nothing, and `full_precision` does something in half precision only; it makes the module one
+of a subclass with the same name, so `isinstance` holds and `type(module) is nn.Sigmoid` no longer does. Where the sigmoid is
 not in sight, or the file works in float64, the file is refused (AMP905).
 
 Source: "Prefer binary_cross_entropy_with_logits over binary_cross_entropy" in the "Autocast Op Reference".
@@ -42,7 +43,7 @@ from ampify.analysis.precision import WIDE, Precision
 from ampify.analysis.probabilities import Origin, Place, Probabilities
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Insert
-from ampify.plan.rules.base import SIMPLE, File, Finding, Rule, Site, parts
+from ampify.plan.rules.base import File, Finding, Rule, Site, parts
 from ampify.plan.rules.constants import default_of
 from ampify.program import Compute
 
@@ -152,7 +153,7 @@ def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Findin
     if at.file.float64:
         yield Finding(call, detail="the file works in float64", refuse=REFUSED)
         return
-    if not isinstance(at.stmt, SIMPLE) or any(call in walk(f) for f in at.frame.lambdas):
+    if not at.stands_apart() or any(call in walk(f) for f in at.frame.lambdas):
         yield Finding(call, detail="it has to stand in a simple statement", refuse=REFUSED)
         return
     yield from _probabilities(call, _given(call, "input", 0), at.file, where)

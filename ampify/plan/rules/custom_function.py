@@ -49,7 +49,7 @@ from ampify.analysis.names import dotted
 from ampify.analysis.vocabulary import MATMULS, STANDARD
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Splice
-from ampify.plan.rules.base import SIMPLE, File, Finding, Rule, Site, parts, statements
+from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
 from ampify.program import Compute
 
 CODE, REFUSED = "AMP215", "AMP924"
@@ -135,7 +135,7 @@ def _decorated(method: Frame, decorator: str, file: File) -> Iterator[Finding]:
 
 def _apart(call: ast.Call, at: Site, name: str, backward: Frame | None) -> Finding:
     """The statement with autocast off, on float32 tensors."""
-    if not isinstance(at.stmt, SIMPLE) or any(call in walk(f) for f in at.frame.lambdas):
+    if not at.stands_apart() or any(call in walk(f) for f in at.frame.lambdas):
         return Finding(call, detail=f"`{name}.apply(...)` has to stand in a simple statement", refuse=REFUSED)
     if at.file.float64 or any(isinstance(a, ast.Starred) for a in call.args):
         return Finding(call, detail=f"which arguments of `{name}.apply(...)` may be in half is not in sight", refuse=REFUSED)

@@ -58,7 +58,6 @@ REAL = frozenset(
     "rfft rfft2 rfftn ihfft quantile nanquantile histc histogram ctc_loss embedding_bag complex polar view_as_complex".split()
 )
 KEYWORDS = frozenset("input A B other real imag abs angle log_probs".split())
-STATEMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return)
 
 
 def find(node: ast.AST, at: Site) -> Iterator[Finding]:
@@ -112,7 +111,7 @@ def _product(node: ast.AST, operands: list[ast.expr], at: Site) -> Iterator[Find
     doubtful = [e for e in entering if not (any(e is a for a in operands) or at.floating(e))]
     if at.file.float64 and entering:
         yield Finding(node, (), "in a file that works in float64")
-    elif not isinstance(at.stmt, STATEMENTS) or doubtful:
+    elif not at.stands_apart() or doubtful:
         where = f", beside `{ast.unparse(doubtful[0])[:30]}`" if doubtful else ""
         yield Finding(node, (), f"`{ast.unparse(node)[:40]}`{where}")
     elif not any(at.complex(a) for a in operands):
