@@ -152,7 +152,7 @@ def test_interrupt_while_it_waits_for_standard_input(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys, threading\n"
         "from ampify.cli import main\n"
-        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "sys.exit(main(['-']))\n"
     )
     with subprocess.Popen(

@@ -56,7 +56,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
         yield from _arithmetic(node, at)
     elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult):
         target = node.target.value if isinstance(node.target, ast.Subscript) else node.target
-        if at.half(target) and at.floating(target) and _beyond(node.value, at):
+        if _beyond(node.value, at) and at.half(target) and at.floating(target):
             yield Finding(node, (), f"`{ast.unparse(node)[:60]}`")
     elif isinstance(node, ast.Call):
         yield from _call(node, at)
@@ -84,7 +84,7 @@ def _call(node: ast.Call, at: Site) -> Iterator[Finding]:
 def _arithmetic(node: ast.BinOp, at: Site) -> Iterator[Finding]:
     """A tensor in half precision times or plus a number; one that may be a float32 mask of the caller's is no hazard."""
     for constant, tensor in ((node.left, node.right), (node.right, node.left)):
-        if at.half(tensor) and at.floating(tensor) and _beyond(constant, at) and not _passed(tensor, at):
+        if _beyond(constant, at) and at.half(tensor) and at.floating(tensor) and not _passed(tensor, at):
             yield Finding(constant, () if at.file.wide else (at.float(tensor),), f"`{ast.unparse(node)[:60]}`")
 
 
