@@ -152,7 +152,8 @@ def test_interrupt_while_it_waits_for_standard_input(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys, threading\n"
         "from ampify.cli import main\n"
-        "threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+        "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "sys.exit(main(['-']))\n"
     )
     with subprocess.Popen(
