@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 REACH = 4  # directories above the script in which an absolute import is looked for
 FOREIGN = frozenset({"torch", "torchvision", "torchaudio", "torchtext", "numpy", "scipy", "sklearn", "pandas", "PIL"})
+FOREIGN |= sys.stdlib_module_names
 
 
 def candidates(tree: ast.Module, path: str) -> Iterator[list[str]]:
@@ -25,7 +26,7 @@ def candidates(tree: ast.Module, path: str) -> Iterator[list[str]]:
             continue
         for level, module in wanted:
             top = module.partition(".")[0]
-            if (level, module) not in seen and (level or top not in FOREIGN | sys.stdlib_module_names):
+            if (level, module) not in seen and (level or top not in FOREIGN):
                 seen.add((level, module))
                 yield [place for base in _bases(path, level) for place in _places(base, module)]
 

@@ -84,7 +84,7 @@ class _Job:
     def __init__(self, options: Options, write: bool, given: dict[str, str]) -> None:
         self.options, self.write, self.given = options, write, given
         self.needed: dict[str, Outcome] = {}  # what became of the files that scripts needed, by identity
-        self.converted: set[str] = set()
+        self.converted: dict[str, set[str]] = {}  # by identity the codes of the edits
         self.supplied: set[str] = set()  # the directories that have the runtime, or would get it
 
     @staticmethod
@@ -99,7 +99,7 @@ class _Job:
             return self.needed[identity]
         outcome = self._process(path, need)
         if outcome.result.status == "converted":
-            self.converted.add(identity)
+            self.converted[identity] = {edit.code for edit in outcome.result.edits}
         return outcome
 
     def _process(self, path: str, need: "Need | None") -> Outcome:
@@ -129,7 +129,9 @@ class _Job:
         identity = files.identity(need.path)
         if identity not in self.given:
             return False
-        if identity not in self.converted and identity not in self.needed:
+        if identity in self.converted:  # for itself or another script: what was written then is on disk, and was not enough
+            return not self.write and need.code in self.converted[identity]
+        if identity not in self.needed:
             self.needed[identity] = self.outcome(self.given[identity], identity, need)
         return identity in self.converted
 

@@ -103,10 +103,6 @@ class File:
         self._reading = False
         self.torch = reading.program.torch[0][1] if reading.program.torch else ""
 
-    def runs(self, stmt: ast.stmt, frame: Frame) -> bool:
-        """Whether a statement of a function may run under autocast."""
-        return (frame in self.called or self.under(stmt)) and not self.off(stmt)
-
     @cached_property
     def float64(self) -> bool:
         """Whether the file works in float64, so that `.float()` would not be a no-op."""
