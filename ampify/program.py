@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -24,6 +26,34 @@ class Kind(Enum):
     DIFFERENTIATE = "differentiate"  # autograd.grad whose result feeds a loss
     HANDED = "handed"  # an unknown call gets an optimizer
     UNIT = "unit"  # a call that trains by itself: backward, step and update inside
+    CALL = "call"  # a call that does a part of the training step around it
+
+
+class Call(NamedTuple):
+    """A function of the program that a statement runs, for a training step or a part of one.
+
+    In `body` the optimizers go by the names that the scope has for them in which the step is whole; `texts` has the function's
+    own names for them, where it has any. A function that trains by itself has no body here.
+    """
+
+    number: int  # of the statement that defines the function
+    name: str
+    body: Block = ()
+    texts: Mapping[str, str] = MappingProxyType({})
+    arguments: Mapping[str, frozenset[str]] = MappingProxyType({})  # by parameter or instance, what the caller passes is made of
+    local: frozenset[str] = frozenset()  # names that mean nothing outside of the function
+
+    def outward(self, names: frozenset[str]) -> frozenset[str]:
+        """What the caller has for what goes by these names in the function."""
+        found: set[str] = set()
+        for name in names:
+            base = first(name)
+            if base in self.arguments:
+                found.update(own + name[len(base) :] for own in self.arguments[base])
+                found.update(self.arguments[base])
+            elif base not in self.local:
+                found.add(name)
+        return frozenset(found)
 
 
 class Event(NamedTuple):
@@ -52,6 +82,7 @@ class Event(NamedTuple):
     form: str = (
         ""  # SAVE, LOAD: the scaler's state is an `entry` beside it, a `statement` behind it, or lost; of one done, its key
     )
+    calls: tuple[Call, ...] = ()  # UNIT, CALL: the functions that may run
 
 
 class Compute(Enum):
@@ -88,6 +119,7 @@ class Stmt(NamedTuple):
     events: tuple[Event, ...] = ()
     defs: frozenset[str] = frozenset()
     uses: frozenset[str] = frozenset()
+    changes: frozenset[str] = frozenset()  # what the functions that it calls set
     compute: Compute = Compute.NONE
     barrier: Barrier | None = None
     test: str = ""  # the condition's text, without a leading `not`, if evaluating it twice gives the same value
@@ -98,6 +130,8 @@ class Stmt(NamedTuple):
     suppresses: bool = False  # a `with` that swallows exceptions
     autocast: bool = False  # an autocast region, the runtime's or torch's
     detached: bool = False  # an assignment of a value without gradient: `x.item()`, `x.detach()`
+    plain: bool = False  # an assignment of what a function of the program returns, which are numbers
+    renames: bool = False  # an assignment of a name, an attribute or an element
     rebinds: bool = False  # a plain assignment: the old value of `defs` is gone
 
     def walk(self) -> Iterator[Stmt]:
@@ -107,8 +141,17 @@ class Stmt(NamedTuple):
             for inner in block:
                 yield from inner.walk()
 
+    def run(self) -> Iterator[Stmt]:
+        """This statement, all inside it, and all that it has functions do for a training step around it."""
+        for stmt in self.walk():
+            yield stmt
+            for event in stmt.events:
+                for call in event.calls:
+                    for inner in call.body:
+                        yield from inner.run()
+
     def all_events(self) -> Iterator[Event]:
-        for inner in self.walk():
+        for inner in self.run():
             yield from inner.events
 
 
@@ -134,10 +177,23 @@ class Scope(NamedTuple):
     line: int
     number: int = -1  # of the statement that defines the function; -1 for the module
     closure: bool = False  # an optimizer's step evaluates it: it computes the gradients that the step uses
+    part: bool = False  # does a part of a training step for other functions, which call it
+    local: frozenset[str] = frozenset()  # the names that it binds itself
+    family: frozenset[str] = frozenset()  # of a method: its class and those that it comes from
 
     def statements(self) -> Iterator[Stmt]:
+        """The scope's own statements."""
         for stmt in self.body:
             yield from stmt.walk()
+
+    def run(self) -> Iterator[Stmt]:
+        """Its statements, and those of the functions that do a part of its training step."""
+        for stmt in self.body:
+            yield from stmt.run()
+
+    def parts(self) -> frozenset[int]:
+        """The numbers of the functions that do a part of its training step."""
+        return frozenset(call.number for s in self.run() for e in s.events if e.kind is Kind.CALL for call in e.calls)
 
     def shares(self) -> dict[str, frozenset[str]]:
         """For each optimizer the others that own some of its parameters."""
@@ -145,6 +201,11 @@ class Scope(NamedTuple):
             a.key: frozenset(b.key for b in self.optimizers if b.key != a.key and overlap(a.roots, b.roots))
             for a in self.optimizers
         }
+
+
+def first(name: str) -> str:
+    """The plain name that a name of something begins with: `self` of `self.optimizers['main']`."""
+    return re.split(r"[.\[]", name, maxsplit=1)[0]
 
 
 def overlap(a: frozenset[str], b: frozenset[str]) -> bool:
@@ -187,3 +248,8 @@ class Program(NamedTuple):
     strings: frozenset[str]  # every string and keyword of the file
     keyed: bool  # somebody goes through the keys of a checkpoint: it bears no new one
     relative: bool  # imports relatively at its top level: it runs as a part of a package only
+
+    def whole(self) -> Iterator[Scope]:
+        """The scopes that the scaler's protocol is followed in: not what others run as a part of themselves."""
+        reached = {number for scope in self.scopes if not scope.part for number in scope.parts()}
+        return (scope for scope in self.scopes if not (scope.part and scope.number in reached))

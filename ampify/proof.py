@@ -123,9 +123,10 @@ def _own_keys(before: Names, tree: ast.Module, names: Names) -> None:
 
 
 def _protocol(program: Program, plain: bool) -> None:
-    for scope in program.scopes:
+    for scope in program.whole():
         for violation in check(scope, Overlay(plain=plain), strict=True).violations:
             raise ProofError(f"line {violation.line} of the output: {violation.problem.value}")
+    for scope in program.scopes:
         for stmt in scope.statements():
             if any(e.kind is Kind.STEP and not e.done for e in stmt.events):
                 raise ProofError(f"line {stmt.line} of the output: an optimizer steps without the scaler")

@@ -16,7 +16,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ampify.program import Block, Event, Kind, Scope, Stmt
+from ampify.program import Block, Call, Event, Kind, Scope, Stmt
 
 MAX_STATES = 3000
 
@@ -127,15 +127,17 @@ class _Machine:
         self.at = {key: i for i, key in enumerate(self.keys)}
         self.shares = scope.shares()
         self.overlay, self.strict = overlay, strict
-        regions = [s for s in scope.statements() if s.autocast]
+        regions = [s for s in scope.run() if s.autocast]
         self.covered = overlay.covered.union(*(range(s.number, s.end) for s in regions))
         self.violations: set[Violation] = set()
         self.pending: dict[int, frozenset[str]] = {}
         self.mixed_at: dict[str, int] = {}  # the backward that first added to gradients of another scale
-        self.local = {key for s in scope.statements() for e in s.events if e.kind is Kind.CREATE for key in e.targets}
-        tests = Counter(s.test for s in scope.statements() if s.kind == "if" and s.test)
+        self.call: Call | None = None  # that is being run
+        self.raised: Worlds = NONE  # in functions that the statement at hand runs
+        self.local = {key for s in scope.run() for e in s.events if e.kind is Kind.CREATE for key in e.targets}
+        tests = Counter(s.test for s in scope.run() if s.kind == "if" and s.test)
         self.tracked = {test for test, count in tests.items() if count > 1}
-        self.names = {s.test: s.test_names for s in scope.statements() if s.test in self.tracked}
+        self.names = {s.test: s.test_names for s in scope.run() if s.test in self.tracked}
 
     def evaluated(self, scope: Scope, worlds: Worlds) -> None:
         """What a closure hands to the step must be gradients of one scale."""
@@ -173,18 +175,47 @@ class _Machine:
         # The scaler's own bookkeeping does not fail half-way; any other statement may raise before it has done anything.
         raised = NONE if stmt.events and all(e.kind in (Kind.UPDATE, Kind.UNSCALE) for e in stmt.events) else worlds
         for event in self.overlay.before.get(stmt.number, ()):
-            worlds = self.apply(event, stmt, worlds)
+            worlds = self.apply(self.here(event), stmt, worlds)
             raised |= worlds
+        outer, self.raised = self.raised, NONE
         ends = self.inside(stmt, worlds)
+        raised, self.raised = raised | self.raised, outer
         falls = ends.falls
         for event in self.overlay.after.get(stmt.number, ()):
-            falls = self.apply(event, stmt, falls)
+            falls = self.apply(self.here(event), stmt, falls)
         return ends._replace(falls=falls, raises=ends.raises | raised)
+
+    def here(self, event: Event) -> Event:
+        """An event that planning inserts where the statement at hand stands, by the scope's names for optimizers."""
+        if self.call is None:
+            return event
+        keys = {text: key for key, text in self.call.texts.items()}
+        return event._replace(targets=tuple(keys.get(t, t) for t in event.targets))
+
+    def run(self, calls: tuple[Call, ...], worlds: Worlds) -> Worlds:
+        """What the functions leave behind that one call may run."""
+        outer = self.call
+        after: Worlds = NONE
+        for self.call in calls:
+            ends = self.block(self.call.body, self.forget_inside(self.call, worlds))
+            after |= ends.falls | ends.returns
+            self.raised |= ends.raises
+        self.call = outer
+        return after
+
+    def forget_inside(self, call: Call, worlds: Worlds) -> Worlds:
+        """A function's own optimizers are new at every call."""
+        new = {i for i, key in enumerate(self.keys) if key.startswith(f"{call.number}:") and key in self.local}
+        if not new:
+            return worlds
+        fresh = (CLEAN, READY)
+        return frozenset((tuple(fresh if i in new else pair for i, pair in enumerate(state)), facts) for state, facts in worlds)
 
     def inside(self, stmt: Stmt, worlds: Worlds) -> Ends:
         if stmt.kind in ("break", "continue", "return", "raise"):
             worlds = self.events(stmt, worlds)
-            self.note_pending(stmt, worlds)
+            if self.call is None:
+                self.note_pending(stmt, worlds)
             return {
                 "break": Ends(NONE, breaks=worlds),
                 "continue": Ends(NONE, continues=worlds),
@@ -197,7 +228,7 @@ class _Machine:
             return self.loop(stmt, worlds)
         if stmt.kind == "try":
             return self.attempt(stmt, worlds)
-        worlds = self.forget(self.events(stmt, worlds), stmt.defs)
+        worlds = self.forget(self.events(stmt, worlds), stmt.defs | stmt.changes)
         if stmt.kind == "with":
             ends = self.block(stmt.blocks[0], worlds)
             return ends._replace(falls=ends.falls | ends.raises) if stmt.suppresses else ends
@@ -242,7 +273,7 @@ class _Machine:
         head = worlds
         total = Ends(NONE)
         while True:
-            entered = self.forget(self.events(stmt, head), stmt.defs)
+            entered = self.forget(self.events(stmt, head), stmt.defs | stmt.changes)
             if len(entered) > MAX_STATES:
                 raise _TooMany
             ends = self.block(stmt.blocks[0], entered)
@@ -251,7 +282,7 @@ class _Machine:
             if again == head:
                 break
             head = again
-        done = NONE if stmt.endless else self.forget(self.events(stmt, head), stmt.defs)
+        done = NONE if stmt.endless else self.forget(self.events(stmt, head), stmt.defs | stmt.changes)
         after = self.block(stmt.blocks[1], done) if len(stmt.blocks) > 1 else Ends(done)
         return Ends(
             after.falls | total.breaks,
@@ -293,6 +324,8 @@ class _Machine:
     def apply(self, event: Event, stmt: Stmt, worlds: Worlds) -> Worlds:
         if event.kind in PASSING or (event.soft and stmt.number in self.covered):
             return worlds  # a call inside a region computes; it does not look at gradients
+        if event.kind is Kind.CALL:
+            return self.run(event.calls, worlds)
         if event.kind is Kind.BACKWARD and self.strict and not event.done:
             self.violate(Problem.NOT_SCALED, stmt, event, "")
         return frozenset((self.transition(event, stmt, state), facts) for state, facts in worlds)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
-from ampify.analysis import hazards, sharding
+from ampify.analysis import hazards, parts, sharding
 from ampify.analysis.existing import amp_in_use
-from ampify.analysis.flow import Builder, number
+from ampify.analysis.flow import Builder, Builders, number
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.names import Names
 from ampify.analysis.roles import Roles, Source
@@ -41,7 +41,8 @@ def read(tree: ast.Module) -> Reading:
     numbers = number(tree)
     scopes: list[Scope] = []
     refusals: list[Refusal] = []
-    builders = [Builder(sites, numbers, frame) for frame in frames.all]
+    by_frame: Builders = {}
+    builders = [Builder(sites, numbers, frame, by_frame) for frame in frames.all]
     closures: dict[ast.AST, str] = {}
     for builder in builders:
         builder.read()
@@ -51,15 +52,27 @@ def read(tree: ast.Module) -> Reading:
         for builder in builders:
             builder.refusals.clear()
             builder.read()
-    for frame, builder in zip(frames.all, builders, strict=True):
-        scope = builder.scope(closures)
-        refusals.extend(r for r in builder.refusals if _concerns(r, frame, scope, sites))
+    built = [(builder, builder.scope(closures)) for builder in builders]
+    called = {
+        c.number
+        for _, s in built
+        if s is not None
+        for stmt in s.run()
+        for e in stmt.events
+        if e.kind is Kind.CALL
+        for c in e.calls
+    }
+    for builder, scope in built:
+        part = builder.number in called
+        found = builder.refusals if part else [*builder.refusals, *builder.found]
+        refusals.extend(r for r in found if part or _concerns(r, builder.frame, scope, sites))
         if scope is not None:
-            scopes.append(scope)
+            scopes.append(scope._replace(part=part))
     states: list[Source] = []
     if trains(scopes):
         states.extend(state for builder in builders for state in builder.checkpoints())
         refusals.extend(hazards.find(tree, names, sites))
+        refusals.extend(parts.find(tree, [b.frame for b, _ in built if b.number in called], roles))
     program = Program(
         tuple(scopes),
         tuple(refusals),
@@ -88,7 +101,7 @@ def _concerns(refusal: Refusal, frame: Frame, scope: Scope | None, sites: Sites)
 
 def trains(scopes: list[Scope]) -> bool:
     """Whether anything in the file goes backward."""
-    return any(e.kind is Kind.BACKWARD for scope in scopes for s in scope.statements() for e in s.events)
+    return any(e.kind is Kind.BACKWARD for scope in scopes for s in scope.run() for e in s.events)
 
 
 def _imports_torch(stmt: ast.Import | ast.ImportFrom) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
+from ampify.analysis.frames import Frame
 from ampify.program import Barrier, Compute, Kind, Refusal
 
 
@@ -25,6 +26,7 @@ class Raw(NamedTuple):
     text: str = ""
     form: str = ""
     mapping: ast.expr | None = None  # SAVE, LOAD: the checkpoint
+    runs: tuple[ast.Call, tuple[Frame, ...]] | None = None  # UNIT, CALL: the call, and the functions that it may run
 
 
 class Facts(NamedTuple):
@@ -34,3 +36,4 @@ class Facts(NamedTuple):
     compute: Compute
     barrier: Barrier | None
     refusals: list[Refusal]
+    binds: frozenset[str] = frozenset()  # what the functions that it calls set, by the statement's names

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ampify.analysis import gradients, owners
+from ampify.analysis.calls import Context, arguments
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.roles import Role, Source
+from ampify.analysis.roles import Role, Roles, Source
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import blocks_of, header, uses_of
-from ampify.analysis.vocabulary import DETACHING, MUTATORS
+from ampify.analysis.syntax import blocks_of, defs_and_uses, uses_of
+from ampify.analysis.vocabulary import DETACHING
 from ampify.analysis.walk import walk
-from ampify.program import Barrier, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
+from ampify.program import Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
@@ -39,15 +41,37 @@ def number(tree: ast.Module) -> dict[ast.stmt, tuple[int, int]]:
     return numbers
 
 
-class Builder:
-    """Builds the Scope of one frame."""
+Builders = dict[Frame, "Builder"]
 
-    def __init__(self, sites: Sites, numbers: dict[ast.stmt, tuple[int, int]], frame: Frame) -> None:
-        self.sites, self.numbers, self.frame = sites, numbers, frame
+
+class _View(NamedTuple):
+    """A scope as it is built: what the names of the function at hand mean in it, its optimizers, and the reasons against it."""
+
+    context: Context
+    optimizers: tuple[Optimizer, ...]
+    refusals: list[Refusal]
+    roles: Roles
+
+    def roots(self, raw: Raw) -> frozenset[str]:
+        """What an event touches, by the names of the scope; see Raw."""
+        return owners.outside(raw.roots, self.context, self.roles)
+
+
+class Builder:
+    """Builds the Scope of one frame, and its statements as a part of the scopes that call it."""
+
+    def __init__(self, sites: Sites, numbers: dict[ast.stmt, tuple[int, int]], frame: Frame, builders: Builders) -> None:
+        self.sites, self.numbers, self.frame, self.builders = sites, numbers, frame, builders
         self.roles = sites.roles
         self.facts: dict[ast.stmt, Facts] = {}
-        self.refusals: list[Refusal] = []
-        self.optimizers: tuple[Optimizer, ...] = ()
+        self.refusals: list[Refusal] = []  # of what its statements say by themselves
+        self.found: list[Refusal] = []  # and of what they do to the optimizers of its scope
+        builders[frame] = self
+
+    @property
+    def number(self) -> int:
+        """The index of the statement that defines the function; -1 for the module."""
+        return -1 if isinstance(self.frame.node, ast.Module) else self.numbers[self.frame.node][0]
 
     def read(self) -> None:
         """Reads the statements; notes whose closure what is."""
@@ -68,14 +92,41 @@ class Builder:
         node = self.frame.node
         decorators = [] if isinstance(node, ast.Module) else node.decorator_list
         no_grad = any(self._is_no_grad(d) for d in decorators)
-        if not no_grad and not any(f.events or self._is_context(s) for s, f in self.facts.items()):
+        if not no_grad and not any(f.events or self._is_context(s) or _sets_aside(f) for s, f in self.facts.items()):
             return None
-        self.optimizers = self._optimizers(closures.get(node, ""))
-        repeated = not isinstance(node, ast.Module)
-        number = -1 if isinstance(node, ast.Module) else self.numbers[node][0]
-        line = getattr(node, "lineno", 1)
-        body = self._block(node.body)
-        return Scope(self.frame.name, body, self.optimizers, repeated, no_grad, line, number, node in closures)
+        context = Context(self.frame, self.number)
+        evaluating = closures.get(node, "")
+        optimizers = {evaluating: self._optimizer(evaluating, context)} if evaluating else {}
+        self._gather(context, optimizers)
+        self.found.clear()
+        view = _View(context, tuple(optimizers.values()), self.found, self.roles)
+        body = self._block(node.body, view)
+        return Scope(
+            self.frame.name,
+            body,
+            view.optimizers,
+            repeated=not isinstance(node, ast.Module),
+            no_grad=no_grad,
+            line=getattr(node, "lineno", 1),
+            number=self.number,
+            closure=node in closures,
+            local=self.local(),
+            family=self.family(),
+        )
+
+    def family(self) -> frozenset[str]:
+        """The names of the class that the function is a method of, and of those that it comes from."""
+        method = self.sites.frames.method_of(self.frame)
+        if method is None or method.owner is None:
+            return frozenset()
+        return frozenset(info.node.name for info in self.sites.frames.family(method.owner))
+
+    def local(self) -> frozenset[str]:
+        """The plain names that the function binds, parameters aside."""
+        if self.frame.parent is None:
+            return frozenset()
+        bindings = self.frame.bindings.items()
+        return frozenset(name for name, ways in bindings if name.isidentifier() and all(b.how != "param" for b in ways))
 
     def _suppresses(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Call) and self.sites.names.resolve(node.func) == "contextlib.suppress"
@@ -94,14 +145,46 @@ class Builder:
                 for block in blocks_of(stmt):
                     self._read(block)
 
-    def _optimizers(self, evaluating: str) -> tuple[Optimizer, ...]:
-        """The optimizers of the scope; `evaluating` is the one whose closure it is."""
-        keys: dict[str, None] = {evaluating: None} if evaluating else {}
+    def _gather(self, context: Context, optimizers: dict[str, Optimizer]) -> None:
+        """Adds the optimizers that the function steps, itself or through others, by the names of the scope."""
         for facts in self.facts.values():
             for raw in facts.events:
                 if raw.key and raw.kind in (Kind.STEP, Kind.UNSCALE):
-                    keys[raw.key] = None
-        return tuple(Optimizer(key, self._owned(key), self._wraps(key)) for key in keys)
+                    found = self._optimizer(raw.key, context)
+                    if found.key not in optimizers or not optimizers[found.key].roots:
+                        optimizers[found.key] = found
+                if raw.kind is Kind.CALL:
+                    for builder, inner in self._runs(raw, context):
+                        if not context.holds(builder.frame):
+                            builder._gather(inner, optimizers)
+
+    def _optimizer(self, key: str, context: Context) -> Optimizer:
+        return Optimizer(context.key(key), self._owned_in(key, context), self._wraps(key))
+
+    def _owned_in(self, key: str, context: Context) -> frozenset[str]:
+        """The roots of what an optimizer was built with, by the names of the scope; of a parameter, as this call passes it."""
+        given = context.given(key)
+        if given and context.outer is not None:
+            if found := self.builders[context.outer.frame]._owned_in(given, context.outer):
+                return found
+        return owners.outside(self._owned(key), context, self.roles)
+
+    def _runs(self, raw: Raw, context: Context) -> Iterator[tuple[Builder, Context]]:
+        """The functions that a call runs for a training step or a part of one, and what their names mean."""
+        for target in raw.runs[1] if raw.runs else ():
+            builder = self.builders[target]
+            passed = arguments(raw.runs[0], target, self.frame, self.roles) if raw.runs else {}
+            yield builder, Context(target, builder.number, context, passed)
+
+    def _calls(self, raw: Raw, view: _View) -> tuple[Call, ...]:
+        """The functions that a call runs, with what they do where that is a part of the training step."""
+        found = []
+        for builder, context in self._runs(raw, view.context):
+            followed = raw.kind is Kind.CALL and not view.context.holds(builder.frame)
+            body = builder._block(builder.frame.node.body, view._replace(context=context)) if followed else ()
+            texts = {o.key: context.text(o.key) for o in view.optimizers}
+            found.append(Call(builder.number, builder.frame.name, body, texts, context.uses(), builder.local()))
+        return tuple(found)
 
     def _wraps(self, key: str) -> bool:
         return self.roles.of(ast.parse(key, mode="eval").body, self.frame) is Role.WRAPPER
@@ -126,16 +209,16 @@ class Builder:
 
     # whose gradients ---------------------------------------------------------------------------------
 
-    def _event(self, raw: Raw) -> Event:
+    def _event(self, raw: Raw, view: _View) -> Event:
         closure = self.numbers[raw.closure][0] if isinstance(raw.closure, ast.stmt) else -1
         if raw.key:
-            targets: tuple[str, ...] = (raw.key,)
+            targets: tuple[str, ...] = (view.context.key(raw.key),)
         elif raw.kind is Kind.HANDED:
-            targets = tuple(sorted(r[1:] for r in raw.roots))
+            targets = tuple(sorted(r[1:] for r in view.roots(raw)))
         elif raw.kind in (Kind.READ, Kind.REPLACE):
-            targets = self._owners(raw)
+            targets = _owners(raw, view)
         elif raw.kind is Kind.ZERO:
-            targets = self._cleared(raw.roots)
+            targets = _cleared(view.roots(raw), view)
         else:
             targets = tuple(sorted(raw.roots))
         return Event(
@@ -151,47 +234,16 @@ class Builder:
             closure,
             raw.text,
             raw.form,
-        )
-
-    def _owners(self, raw: Raw) -> tuple[str, ...]:
-        """The optimizers that own what a gradient is read of; all that may, where their parameters are not in sight."""
-        direct = frozenset(r[1:] for r in raw.roots if r.startswith("="))
-        groups = {r[1:] for r in raw.roots if r.startswith("@")}
-        roots = frozenset(r for r in raw.roots if r[0] not in "=@")
-        named = tuple(o.key for o in self.optimizers if o.key in groups)
-        if not raw.roots:
-            return tuple(o.key for o in self.optimizers)
-        if named and not roots and not direct:
-            return named
-        owners = tuple(o.key for o in self.optimizers if o.key in groups or overlap(roots | direct, o.roots))
-        if owners or not self.optimizers or (groups and not roots):
-            return owners
-        unknown = tuple(o.key for o in self.optimizers if not o.roots)
-        if raw.soft:
-            return unknown
-        if direct or not unknown:
-            return ("?",)
-        return unknown
-
-    def _cleared(self, roots: frozenset[str]) -> tuple[str, ...]:
-        """The optimizers all of whose gradients are gone after the models in `roots` cleared theirs."""
-        if "*" in roots:
-            return tuple(o.key for o in self.optimizers)
-        if len(self.optimizers) == 1 and not self.optimizers[0].roots:
-            return (self.optimizers[0].key,)
-        return tuple(
-            o.key
-            for o in self.optimizers
-            if o.roots and all(any(own == r or own.startswith((r + ".", r + "[")) for r in roots) for own in o.roots)
+            self._calls(raw, view),
         )
 
     # statements --------------------------------------------------------------------------------------
 
-    def _block(self, body: list[ast.stmt]) -> tuple[Stmt, ...]:
+    def _block(self, body: list[ast.stmt], view: _View) -> tuple[Stmt, ...]:
         built = []
         cleared: frozenset[str] = frozenset()  # models cleared one by one, since the last backward
         for stmt in body:
-            item = self._stmt(stmt, cleared)
+            item = self._stmt(stmt, cleared, view)
             raws = self.facts[stmt].events if stmt in self.facts else []
             for raw in raws:
                 if raw.kind is Kind.ZERO and not raw.key:
@@ -201,19 +253,19 @@ class Builder:
             built.append(item)
         return tuple(built)
 
-    def _stmt(self, stmt: ast.stmt, cleared: frozenset[str]) -> Stmt:
+    def _stmt(self, stmt: ast.stmt, cleared: frozenset[str], view: _View) -> Stmt:
         index, end = self.numbers[stmt]
         facts = self.facts.get(stmt)
-        blocks = tuple(self._block(b) for b in self._arms(stmt))
+        blocks = tuple(self._block(b, view) for b in self._arms(stmt))
         events: list[Event] = []
         for raw in facts.events if facts else ():
             if raw.kind is Kind.ZERO and not raw.key and cleared:
                 raw = raw._replace(roots=raw.roots | cleared)
-            event = self._event(raw)
+            event = self._event(raw, view)
             if event.kind in (Kind.READ, Kind.REPLACE) and "?" in event.targets:
-                self.refusals.append(Refusal("AMP915", event.line, event.column, ""))
+                view.refusals.append(Refusal("AMP915", event.line, event.column, ""))
             events.append(event)
-        defs, uses = self._names(stmt)
+        defs, uses = defs_and_uses(stmt)
         built = Stmt(
             index,
             end,
@@ -225,13 +277,16 @@ class Builder:
             tuple(events),
             defs,
             uses,
+            facts.binds if facts else frozenset(),
             facts.compute if facts else Stmt._field_defaults["compute"],
             facts.barrier if facts else None,
             detached=isinstance(stmt, ast.Assign) and _is_detached(stmt.value),
+            plain=isinstance(stmt, ast.Assign) and self._is_plain(stmt.value),
+            renames=isinstance(stmt, ast.Assign) and isinstance(stmt.value, ast.Name | ast.Attribute | ast.Subscript),
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
         )
         if isinstance(stmt, ast.If):
-            built = self._with_test(built, stmt.test)
+            built = self._with_test(built, stmt.test, view)
         elif isinstance(stmt, ast.While):
             built = built._replace(endless=isinstance(stmt.test, ast.Constant) and bool(stmt.test.value))
         elif isinstance(stmt, ast.With | ast.AsyncWith):
@@ -246,8 +301,13 @@ class Builder:
                 suppresses=any(self._suppresses(c) for c in contexts),
             )
         elif isinstance(stmt, ast.For) and self._updates_by_hand(stmt, built):
-            self.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, ""))
+            view.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, ""))
         return built
+
+    def _is_plain(self, value: ast.expr) -> bool:
+        """Whether an expression calls a function of the program that returns nothing with a gradient."""
+        returned = self.roles.returns(value, self.frame)
+        return bool(returned) and all(_is_detached(v) for v, _ in returned)
 
     @staticmethod
     def _arms(stmt: ast.stmt) -> list[list[ast.stmt]]:
@@ -268,10 +328,12 @@ class Builder:
         }  # fmt: skip
         return names.get(type(stmt), "simple")
 
-    def _with_test(self, built: Stmt, test: ast.expr) -> Stmt:
+    def _with_test(self, built: Stmt, test: ast.expr, view: _View) -> Stmt:
         """Keeps the condition of an `if` that decides about events or jumps, if its value stays the same between evaluations."""
         if not any(s.events or s.kind in ("break", "continue", "return") for s in built.walk()):
             return built
+        if any(view.context.key(name) != name for name in uses_of(test)):
+            return built  # it means something else in the scope
         negated = False
         while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             negated, test = not negated, test.operand
@@ -297,28 +359,40 @@ class Builder:
         reads = any(e.kind in (Kind.READ, Kind.REPLACE) and s.barrier is not Barrier.WRITE for s in inner for e in s.events)
         return reads and any(s.barrier is Barrier.WRITE and s.kind == "simple" for s in inner)
 
-    @staticmethod
-    def _names(stmt: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
-        """What a statement's own expressions bind or mutate, and what they read."""
-        defs: set[str] = set()
-        uses: set[str] = set()
-        targets = list(_targets(stmt))
-        plain = [] if isinstance(stmt, ast.AugAssign) else [t for t in targets if isinstance(t, ast.Name | ast.Attribute)]
-        for part in header(stmt):
-            for node in walk(part):
-                if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
-                    text = dotted(node)
-                    if text and text != "self" and node not in plain:
-                        uses.add(text)
-                elif isinstance(node, ast.NamedExpr) and isinstance(node.target, ast.Name):
-                    defs.add(node.target.id)
-                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                    attr = node.func.attr
-                    if attr in MUTATORS or (attr.endswith("_") and not attr.endswith("__")):
-                        defs.update(_owners_of(node.func.value))
-        for target in targets:
-            defs.update(_owners_of(target))
-        return frozenset(defs), frozenset(uses)
+
+def _owners(raw: Raw, view: _View) -> tuple[str, ...]:
+    """The optimizers that own what a gradient is read of; all that may, where their parameters are not in sight."""
+    given = view.roots(raw)
+    direct = frozenset(r[1:] for r in given if r.startswith("="))
+    groups = {r[1:] for r in given if r.startswith("@")}
+    roots = frozenset(r for r in given if r[0] not in "=@")
+    named = tuple(o.key for o in view.optimizers if o.key in groups)
+    if not given:
+        return tuple(o.key for o in view.optimizers)
+    if named and not roots and not direct:
+        return named
+    owners = tuple(o.key for o in view.optimizers if o.key in groups or overlap(roots | direct, o.roots))
+    if owners or not view.optimizers or (groups and not roots):
+        return owners
+    unknown = tuple(o.key for o in view.optimizers if not o.roots)
+    if raw.soft:
+        return unknown
+    if direct or not unknown:
+        return ("?",)
+    return unknown
+
+
+def _cleared(roots: frozenset[str], view: _View) -> tuple[str, ...]:
+    """The optimizers all of whose gradients are gone after the models in `roots` cleared theirs."""
+    if "*" in roots:
+        return tuple(o.key for o in view.optimizers)
+    if len(view.optimizers) == 1 and not view.optimizers[0].roots:
+        return (view.optimizers[0].key,)
+    return tuple(
+        o.key
+        for o in view.optimizers
+        if o.roots and all(any(own == r or own.startswith((r + ".", r + "[")) for r in roots) for own in o.roots)
+    )
 
 
 def _inert(stmt: Stmt) -> Stmt:
@@ -327,25 +401,9 @@ def _inert(stmt: Stmt) -> Stmt:
     return stmt._replace(compute=Compute.NONE, blocks=blocks)
 
 
-def _targets(stmt: ast.stmt) -> Iterator[ast.expr]:
-    def flatten(node: ast.expr) -> Iterator[ast.expr]:
-        if isinstance(node, ast.Tuple | ast.List):
-            for element in node.elts:
-                yield from flatten(element)
-        elif isinstance(node, ast.Starred):
-            yield from flatten(node.value)
-        else:
-            yield node
-
-    if isinstance(stmt, ast.Assign):
-        for target in stmt.targets:
-            yield from flatten(target)
-    elif isinstance(stmt, ast.AugAssign | ast.AnnAssign | ast.For | ast.AsyncFor):
-        yield from flatten(stmt.target)
-    elif isinstance(stmt, ast.With | ast.AsyncWith):
-        for item in stmt.items:
-            if item.optional_vars is not None:
-                yield from flatten(item.optional_vars)
+def _sets_aside(facts: Facts) -> bool:
+    """Whether a statement may compute a loss that another function uses."""
+    return facts.compute in (Compute.FORWARD, Compute.MATMUL)
 
 
 def _is_detached(value: ast.expr) -> bool:
@@ -357,13 +415,3 @@ def _is_detached(value: ast.expr) -> bool:
             return True
         value = value.func if isinstance(value, ast.Call) else value.value
     return False
-
-
-def _owners_of(target: ast.expr) -> list[str]:
-    """A target's text; for an element also the container, which changes with it."""
-    texts = [dotted(target)] if dotted(target) else []
-    while isinstance(target, ast.Subscript):
-        target = target.value
-        if dotted(target):
-            texts.append(dotted(target))
-    return texts

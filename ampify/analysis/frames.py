@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.walk import children
+from ampify.program import first
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -32,6 +33,7 @@ class Frame:
         self.called: set[str] = set()
         self.calls: list[ast.Call] = []
         self.lambdas: list[ast.Lambda] = []
+        self.declared: dict[str, Frame] = {}  # by name, whose a `global` or `nonlocal` says that it is
 
     @property
     def name(self) -> str:
@@ -107,6 +109,13 @@ class Frames:
             self._call(node, frame)
         elif isinstance(node, ast.Lambda):
             frame.lambdas.append(node)
+        elif isinstance(node, ast.Global):
+            frame.declared.update(dict.fromkeys(node.names, list(frame.chain())[-1]))
+        elif isinstance(node, ast.Nonlocal):
+            outer = [f for f in frame.chain() if f is not frame and f.parent is not None]
+            frame.declared.update(
+                (name, next((f for f in outer if name in f.bindings), outer[0])) for name in node.names if outer
+            )
         for child in children(node):
             self._visit(child, frame)
 
@@ -168,7 +177,7 @@ class Frames:
         if method is not None and method.owner is not None and text.startswith(method.self_name + "."):
             method.owner.attributes.setdefault(self._own(frame, text), []).append(binding)
         else:
-            frame.bindings.setdefault(text, []).append(binding)
+            frame.declared.get(first(text), frame).bindings.setdefault(text, []).append(binding)
 
     def lookup(self, text: str, frame: Frame) -> list[Binding]:
         """All bindings of a value's text as seen from a frame; empty when nothing is known."""

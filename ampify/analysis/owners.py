@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 
+from ampify.analysis.calls import Context
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import FLUENT, WRAPPER_CLASSES, Roles, element
 from ampify.analysis.walk import children, walk
+from ampify.program import first
 
 PARAMETERS = ("parameters", "named_parameters", "trainable_parameters", "get_parameters")
 WRAPPING = (*WRAPPER_CLASSES, "compile", "convert_sync_batchnorm", "list", "tuple")
@@ -88,3 +90,29 @@ def _inside(value: ast.expr, roles: Roles) -> list[str]:
         return _inside(value.func.value, roles)
     wraps = roles.callee(value.func).rpartition(".")[2] in WRAPPING
     return _inside(value.args[0], roles) if wraps and value.args else []
+
+
+def outside(found: frozenset[str], context: Context, roles: Roles) -> frozenset[str]:
+    """Owners of parameters that a function speaks of, by the names of the scope that it runs as a part of at one place.
+
+    Its own parameters are what is passed there, and nothing of what other callers pass. Marks before a name (`@`, `=`) stay.
+    """
+    if context.outer is None:
+        return found
+    marks = {r: r[:1] if r[0] in "=@" else "" for r in found if r != "*"}
+    plain = {r: r.removeprefix(mark) for r, mark in marks.items()}
+    others: set[str] = set()
+    texts: set[str] = set(found & {"*"})
+    for text in plain.values():
+        if first(text) in context.passed:
+            for value, where in roles.passed(first(text), context.frame):
+                others |= canonical(value, where, roles)
+    for root, text in plain.items():
+        passed = context.passed.get(first(text))
+        if passed is not None and not marks[root] and (not dotted(passed) or first(text) == text):
+            where = context.outer.frame
+            inner = canonical(passed, where, roles) if dotted(passed) else roots(passed, where, roles)
+            texts |= outside(inner, context.outer, roles)
+        elif text not in others:
+            texts.add(marks[root] + context.key(text))
+    return frozenset(texts)

@@ -168,11 +168,12 @@ class Roles:
         """The parameters of a function that may be passed by their position, without the instance of a method."""
         node = frame.node
         assert not isinstance(node, ast.Module)
-        bound = frame.owner is not None and not self._static(frame)
+        bound = frame.owner is not None and not self.is_static(frame)
         return [a.arg for a in (*node.args.posonlyargs, *node.args.args)][bound:]
 
     @staticmethod
-    def _static(frame: Frame) -> bool:
+    def is_static(frame: Frame) -> bool:
+        """Whether a function is a method that gets no instance."""
         node = frame.node
         return not isinstance(node, ast.Module) and any(dotted(d) == "staticmethod" for d in node.decorator_list)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 
 from ampify.analysis import gradients, owners
+from ampify.analysis.calls import Context, arguments
 from ampify.analysis.checkpoints import Checkpoints, State
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.forward import computes, level_of
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
-from ampify.analysis.summaries import NOTHING, Summaries, Summary, summarize
+from ampify.analysis.summaries import NOTHING, Summaries, Summary, bound, summarize
 from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
 from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
 from ampify.analysis.walk import walk
@@ -37,11 +38,19 @@ class Sites:
             return Facts([], Compute.NONE, None, [])
         return _Reading(self, stmt, frame).facts()
 
+    def trains(self, call: ast.Call, frame: Frame) -> bool:
+        """Whether a call does more for a training step than to clear gradients."""
+        return any(s.backward or s.step for s in (self.summaries.get(t, NOTHING) for t in self.roles.targets(call, frame)))
+
     def hidden(self, call: ast.Call, frame: Frame) -> Summary:
-        """What the functions of this file that a call runs do."""
+        """What the functions of this file that a call runs do; `binds` by the names of the calling function."""
         found = NOTHING
         for target in self.roles.targets(call, frame):
-            found = found.join(self.summaries.get(target, NOTHING))
+            summary = self.summaries.get(target, NOTHING)
+            if summary.binds:
+                context = Context(target, 0, Context(frame, 0), arguments(call, target, frame, self.roles))
+                summary = summary._replace(binds=frozenset(bound(summary, context)))
+            found = found.join(summary)
         return found
 
 
@@ -55,6 +64,7 @@ class _Reading:
         self.ordinals = ordinals(self.nodes)
         self.events: list[Raw] = []
         self.refusals: list[Refusal] = []
+        self.binds: frozenset[str] = frozenset()
 
     def facts(self) -> Facts:
         compute, barrier = Compute.NONE, None
@@ -85,14 +95,15 @@ class _Reading:
                 self.note(Kind.ZERO, self.stmt, owners.roots(self.stmt.iter, self.frame, self.roles))
             for key in gradients.each_cleared(self.stmt, self.frame, self.roles):
                 self.note(Kind.ZERO, self.stmt, key=key)
-        if any(e.kind in TRAINING for e in self.events):
+        if any(e.kind in TRAINING or (e.runs and self.sites.trains(e.runs[0], self.frame)) for e in self.events):
             barrier = Barrier.TRAIN
         if any(e.kind in (Kind.READ, Kind.REPLACE) for e in self.events) and gradients.updates_by_hand(self.stmt, self.parents):
             self.refuse("AMP903", self.stmt)
-        return Facts(self.events, compute, barrier, self.refusals)
+        return Facts(self.events, compute, barrier, self.refusals, self.binds)
 
     def barrier(self, node: ast.Call) -> Barrier | None:
         hidden = self.sites.hidden(node, self.frame)
+        self.binds |= hidden.binds
         if hidden.write or gradients.writes_parameters(node, self.frame, self.roles):
             return Barrier.WRITE
         own = bool(self.sites.scaler) and dotted(node.func) == f"{self.sites.scaler}.grad"
@@ -188,7 +199,9 @@ class _Reading:
                 self.scaler_call(func.attr, node)
                 return Compute.NONE
             noted = len(self.events)
-            if func.attr == "backward":
+            if func.attr in ("backward", "zero_grad") and self.does_part(node):
+                level = self.other_call(node, name)
+            elif func.attr == "backward":
                 self.backward(node, func, name)
             elif func.attr == "step":
                 level = self.step(node, func)
@@ -214,7 +227,7 @@ class _Reading:
         """Takes back the events of a call that may not run: a clearing cannot be relied on, a step or backward is refused."""
         kinds = {e.kind for e in self.events[noted:]}
         del self.events[noted:]
-        if kinds & {Kind.BACKWARD, Kind.STEP}:
+        if kinds & {Kind.BACKWARD, Kind.STEP} or (kinds == {Kind.CALL} and self.sites.trains(node, self.frame)):
             self.refuse("AMP921", node, f"`{ast.unparse(node)[:40]}`, which runs under a condition in its own line")
 
     def scaler_call(self, method: str, node: ast.Call) -> None:
@@ -305,6 +318,8 @@ class _Reading:
         key, what = dotted(func.value), f"`{ast.unparse(func.value)[:40]}`"
         role = Role.OPTIMIZER if self.hands_over_closure(node) else self.roles.of(func.value, self.frame)
         arguments = [*node.args, *(k.value for k in node.keywords)]
+        if role in (Role.WRAPPER, Role.SCHEDULER) and self.does_part(node):
+            return self.other_call(node, self.sites.names.resolve(func))
         if role is Role.SCHEDULER:
             self.note(Kind.SCHEDULE, node, key=key, call=self.ordinals[node])
         elif role in (Role.OPTIMIZER, Role.WRAPPER):
@@ -353,6 +368,11 @@ class _Reading:
         values = [value for value, _ in self.roles.sources(key, self.frame)]
         return any(isinstance(v, ast.Call) and self.roles.callee(v.func).endswith(".LBFGS") for v in values)
 
+    def does_part(self, node: ast.Call) -> bool:
+        """Whether a call runs a function of the program for a training step, or for a part of one."""
+        hidden = self.sites.hidden(node, self.frame)
+        return hidden.backward or hidden.step or hidden.clears
+
     def zero(self, node: ast.Call, func: ast.Attribute) -> None:
         key = dotted(func.value)
         method = self.sites.frames.method_of(self.frame)
@@ -372,16 +392,15 @@ class _Reading:
                 node,
                 f"`{dotted(node.func)}` is called by its name too, and would leave scaled gradients to the next step",
             )
-        elif hidden.backward or hidden.step:
-            whole = hidden.backward and hidden.step
-            self.note(Kind.UNIT, node, frozenset() if whole else frozenset({"partial"}), "" if whole else name)
-        else:
-            for key, roots in sorted(hidden.zeros, key=str):
-                self.note(Kind.ZERO, node, roots, key)
-            if hidden.read or hidden.peek:
-                touched = gradients.touched(node, self.frame, self.roles)
-                if hidden.read or touched:
-                    self.note(Kind.READ, node, touched, soft=not hidden.read)
+        elif hidden.backward or hidden.step or hidden.clears:
+            kind = Kind.UNIT if hidden.backward and hidden.step else Kind.CALL
+            self.note(kind, node, runs=(node, tuple(self.roles.targets(node, self.frame))))
+            if kind is Kind.CALL and self.is_conditional(node):
+                self.conditional(node, len(self.events) - 1)
+        elif hidden.read or hidden.peek:
+            touched = gradients.touched(node, self.frame, self.roles)
+            if hidden.read or touched:
+                self.note(Kind.READ, node, touched, soft=not hidden.read)
         if self.roles.targets(node, self.frame):
             return Compute.FORWARD if hidden.forward and not hidden.backward else Compute.CALL
         func = node.func

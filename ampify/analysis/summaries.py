@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from ampify.analysis.calls import Context, arguments
 from ampify.analysis.facts import Facts
 from ampify.analysis.frames import Frame
 from ampify.analysis.roles import Roles
-from ampify.analysis.syntax import own_statements
-from ampify.program import Barrier, Compute, Kind
+from ampify.analysis.syntax import defs_and_uses, own_statements
+from ampify.program import Barrier, Compute, Kind, first
 
 
 class Summary(NamedTuple):
@@ -24,7 +25,8 @@ class Summary(NamedTuple):
     differentiate: bool = False
     forward: bool = False
     suspend: bool = False
-    zeros: frozenset[tuple[str, frozenset[str]]] = frozenset()  # what it clears on every path: (optimizer, models)
+    clears: bool = False  # gradients, on some path
+    binds: frozenset[str] = frozenset()  # what it sets or changes of its parameters, its instance and the module
 
     def join(self, other: Summary) -> Summary:
         return Summary(
@@ -36,7 +38,8 @@ class Summary(NamedTuple):
             self.differentiate or other.differentiate,
             self.forward or other.forward,
             self.suspend or other.suspend,
-            self.zeros | other.zeros,
+            self.clears or other.clears,
+            self.binds | other.binds,
         )
 
 
@@ -46,18 +49,23 @@ Summaries = dict[Frame, Summary]
 
 def summarize(roles: Roles, read: Callable[[ast.stmt, Frame], Facts], summaries: Summaries) -> None:
     """Fills `summaries` with the least fixed point over the calls between the file's functions."""
-    called: dict[Frame, list[Frame]] = {}
+    called: dict[Frame, list[tuple[Frame, Context]]] = {}
     for frame in roles.frames.all:
-        called[frame] = [t for call in frame.calls for t in roles.targets(call, frame)]
+        here = Context(frame, 0)
+        called[frame] = [
+            (target, Context(target, 0, here, arguments(call, target, frame, roles)))
+            for call in frame.calls
+            for target in roles.targets(call, frame)
+        ]
         summaries[frame] = _direct(frame, read)
     changed = True
     while changed:
         changed = False
         for frame, targets in called.items():
             summary = summaries[frame]
-            for target in targets:
-                # A generator suspends itself, not its caller; what is cleared on some path is not cleared.
-                summary = summary.join(summaries[target]._replace(suspend=False, zeros=frozenset()))
+            for target, context in targets:
+                binds = frozenset(t for t in bound(summaries[target], context) if _outlives(t, frame))
+                summary = summary.join(summaries[target]._replace(suspend=False, binds=binds))  # a generator suspends itself only
             if summary != summaries[frame]:
                 summaries[frame] = summary
                 changed = True
@@ -79,14 +87,29 @@ def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
             facts.barrier is Barrier.GRADIENT,
             facts.compute in (Compute.FORWARD, Compute.MATMUL, Compute.LOSS),
             facts.barrier is Barrier.SUSPEND,
-            _cleared(facts, frame) if stmt in frame.node.body else frozenset(),
+            Kind.ZERO in kinds,
+            frozenset(t for t in defs_and_uses(stmt)[0] if _outlives(t, frame) and not _rebinds(stmt, t)),
         )
         found = found.join(here)
     return found
 
 
-def _cleared(facts: Facts, frame: Frame) -> frozenset[tuple[str, frozenset[str]]]:
-    """What a statement clears, under names that mean the same to the function's callers."""
-    local = set(frame.bindings)
-    zeros = {(e.key, e.roots) for e in facts.events if e.kind is Kind.ZERO}
-    return frozenset((key, roots) for key, roots in zeros if key not in local and not roots & local)
+def bound(summary: Summary, context: Context) -> Iterator[str]:
+    """What a call sets or changes, by the names of the function that it stands in."""
+    for text in summary.binds:
+        key = context.key(text)
+        if ":" not in key:
+            yield key
+
+
+def _outlives(text: str, frame: Frame) -> bool:
+    """Whether what a name stands for in a function is still there after it."""
+    base = first(text)
+    bindings = frame.bindings.get(base, ())
+    return frame.parent is None or not bindings or any(b.how == "param" for b in bindings)
+
+
+def _rebinds(stmt: ast.stmt, text: str) -> bool:
+    """Whether a statement gives a parameter another value, which its caller does not see."""
+    targets = stmt.targets if isinstance(stmt, ast.Assign) else [getattr(stmt, "target", None)]
+    return any(isinstance(n, ast.Name) and n.id == text for t in targets if t is not None for n in ast.walk(t))

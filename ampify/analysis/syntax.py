@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
+from ampify.analysis.vocabulary import MUTATORS
 from ampify.analysis.walk import children, walk
 
 
@@ -91,3 +92,57 @@ def is_none(node: ast.AST) -> bool:
 
 def is_false(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and not node.value
+
+
+def defs_and_uses(stmt: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
+    """What a statement's own expressions bind or mutate, and what they read."""
+    defs: set[str] = set()
+    uses: set[str] = set()
+    targets = list(_targets(stmt))
+    plain = [] if isinstance(stmt, ast.AugAssign) else [t for t in targets if isinstance(t, ast.Name | ast.Attribute)]
+    for part in header(stmt):
+        for node in walk(part):
+            if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+                text = dotted(node)
+                if text and text != "self" and node not in plain:
+                    uses.add(text)
+            elif isinstance(node, ast.NamedExpr) and isinstance(node.target, ast.Name):
+                defs.add(node.target.id)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                attr = node.func.attr
+                if attr in MUTATORS or (attr.endswith("_") and not attr.endswith("__")):
+                    defs.update(_owners_of(node.func.value))
+    for target in targets:
+        defs.update(_owners_of(target))
+    return frozenset(defs), frozenset(uses)
+
+
+def _targets(stmt: ast.stmt) -> Iterator[ast.expr]:
+    def flatten(node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.Tuple | ast.List):
+            for element in node.elts:
+                yield from flatten(element)
+        elif isinstance(node, ast.Starred):
+            yield from flatten(node.value)
+        else:
+            yield node
+
+    if isinstance(stmt, ast.Assign):
+        for target in stmt.targets:
+            yield from flatten(target)
+    elif isinstance(stmt, ast.AugAssign | ast.AnnAssign | ast.For | ast.AsyncFor):
+        yield from flatten(stmt.target)
+    elif isinstance(stmt, ast.With | ast.AsyncWith):
+        for item in stmt.items:
+            if item.optional_vars is not None:
+                yield from flatten(item.optional_vars)
+
+
+def _owners_of(target: ast.expr) -> list[str]:
+    """A target's text; for an element also the container, which changes with it."""
+    texts = [dotted(target)] if dotted(target) else []
+    while isinstance(target, ast.Subscript):
+        target = target.value
+        if dotted(target):
+            texts.append(dotted(target))
+    return texts

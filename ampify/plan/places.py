@@ -3,36 +3,51 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ampify.program import Block, Scope, Stmt
+from ampify.program import Block, Call, Scope, Stmt
 
 
 class Place(NamedTuple):
-    """A statement in its block; `parent` is the compound statement round that block, None at the scope's top."""
+    """A statement in its block.
+
+    `parent` is the compound statement round that block, or the one that calls the function whose body it is; None at the scope's
+    top. `call` is the function, of those that do a part of the scope's training step; None in the scope itself.
+    """
 
     block: Block
     position: int
     parent: Stmt | None
+    call: Call | None = None
 
     @property
     def stmt(self) -> Stmt:
         return self.block[self.position]
 
+    def text(self, key: str) -> str:
+        """The name that an optimizer has here; empty if it has none."""
+        return key if self.call is None else self.call.texts.get(key, "")
+
 
 class Places:
-    """Finds the chain of statements, from a scope's top to any statement in it."""
+    """Finds the chain of statements, from a scope's top to any statement that takes part in its training step."""
 
     def __init__(self, scope: Scope) -> None:
         self._place: dict[int, Place] = {}
-        self._note(scope.body, None)
+        self._note(scope.body, None, None)
 
-    def _note(self, block: Block, parent: Stmt | None) -> None:
+    def _note(self, block: Block, parent: Stmt | None, call: Call | None) -> None:
         for position, stmt in enumerate(block):
-            self._place[stmt.number] = Place(block, position, parent)
+            self._place.setdefault(stmt.number, Place(block, position, parent, call))
             for inner in stmt.blocks:
-                self._note(inner, stmt)
+                self._note(inner, stmt, call)
+            for event in stmt.events:
+                for part in event.calls:
+                    self._note(part.body, stmt, part)
 
     def __getitem__(self, index: int) -> Place:
         return self._place[index]
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._place
 
     def outward(self, index: int) -> Iterator[Place]:
         """The places of a statement and of all compound statements round it, innermost first."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from ampify.plan.checkpoints import key_of, lost_states, plan_checkpoints
 from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Need, Plan, Rewrite, Splice, Wrap
 from ampify.plan.places import Places
-from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
+from ampify.plan.regions import Regions, covered, plan_evaluation, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
 from ampify.program import Compute, Kind, Program, Refusal, Scope
 
@@ -42,10 +42,18 @@ def make_plan(program: Program, dtype: str | None = None, runtime: str = "import
     refusals = [*program.refusals]
     edits: list[Edit] = []
     plain = runtime == "torch" and not program.runtime  # a file that has the runtime's scaler keeps to that one
+    regions = Regions(program.scopes)
+    wraps = regions.plan()
+    refusals.extend(regions.refusals)
+    planned: dict[int, list[Edit]] = {}  # by the number of the scope
     for scope in program.scopes:
-        scope_edits, scope_refusals = _plan_scope(scope, plain)
-        edits.extend(scope_edits)
+        edits.extend(uncovered(scope, wraps))
+    for scope in program.whole():
+        scope_edits, scope_refusals = _plan_scope(scope, wraps, plain)
+        planned[scope.number] = scope_edits
         refusals.extend(scope_refusals)
+    refusals.extend(_disagreements(program, planned))
+    edits = list(dict.fromkeys([*edits, *(e for scope_edits in planned.values() for e in scope_edits)]))
     if refusals:
         return Plan(refusals=_telling(refusals))
     if not any(isinstance(e, Rewrite) for e in edits):
@@ -158,28 +166,39 @@ def _beyond_torch(program: Program, edits: list[Edit], after: int) -> Iterator[t
             yield line, "CUDA_VISIBLE_DEVICES comes too late for the module level, where torch would look for devices"
 
 
-def _plan_scope(scope: Scope, plain: bool) -> tuple[list[Edit], list[Refusal]]:
-    """The edits of one scope; half of a training step is no training step."""
-    events = [e for s in scope.statements() for e in s.events]
+def _disagreements(program: Program, planned: dict[int, list[Edit]]) -> Iterator[Refusal]:
+    """The functions that do a part of several training steps, and would need other statements of the scaler in each."""
+    by_number = {scope.number: scope for scope in program.scopes}
+    wanted: dict[int, set[frozenset[Edit]]] = {}
+    for root, edits in planned.items():
+        for number in by_number[root].parts():
+            inside = {s.number for s in by_number[number].statements()}
+            wanted.setdefault(number, set()).add(frozenset(e for e in edits if isinstance(e, Insert) and e.at in inside))
+    for number, choices in wanted.items():
+        if len(choices) > 1:
+            part = by_number[number]
+            yield Refusal("AMP921", part.line, 0, f"`{part.name}`, which is called where they differ")
+
+
+def _plan_scope(scope: Scope, wraps: list[Wrap], plain: bool) -> tuple[list[Edit], list[Refusal]]:
+    """The scaler's edits of one scope; half of a training step is no training step."""
+    events = [e for s in scope.run() for e in s.events]
     backward = next((e for e in events if e.kind is Kind.BACKWARD), None)
     step = next((e for e in events if e.kind is Kind.STEP), None)
     if backward is None and step is None:
-        wraps, refusals = plan_regions(scope, Places(scope))
-        return list(uncovered(scope, wraps)), refusals
+        return [], []
     where = "at module level" if scope.name == "<module>" else f"in `{scope.name}`"
     if step is None and not scope.closure:
         assert backward is not None
         return [], [Refusal("AMP904", backward.line, backward.column, f"no optimizer step {where} uses its gradients")]
     if backward is None and step is not None and step.closure < 0:
         return [], [Refusal("AMP904", step.line, step.column, f"no backward {where} computes the gradients that it uses")]
-    partial = next((e for e in events if e.kind is Kind.UNIT and e.targets), None)
-    if partial is not None:
-        return [], [Refusal("AMP904", partial.line, partial.column, "the called function does another part of the training step")]
+    endless = next((e for e in events if e.kind is Kind.CALL and not all(c.body for c in e.calls)), None)
+    if endless is not None:
+        return [], [Refusal("AMP904", endless.line, endless.column, "the called function calls itself")]
     places = Places(scope)
-    wraps, more = plan_regions(scope, places)
     evaluation = plan_evaluation(scope)
-    edits, refusals = plan_scaling(scope, places, covered(places, [*wraps, *evaluation]), plain)
-    return [*edits, *uncovered(scope, wraps)], [*refusals, *more]
+    return plan_scaling(scope, places, covered(places, [*wraps, *evaluation]), plain)
 
 
 def _telling(refusals: list[Refusal]) -> tuple[Refusal, ...]:

@@ -10,34 +10,92 @@ from collections.abc import Iterable
 
 from ampify.plan.edits import Wrap
 from ampify.plan.places import Places
-from ampify.program import Barrier, Block, Compute, Kind, Refusal, Scope, Stmt
+from ampify.program import Barrier, Block, Call, Compute, Kind, Refusal, Scope, Stmt, first
 
 STRONG = (Compute.FORWARD, Compute.MATMUL)
 
 
-def plan_regions(scope: Scope, places: Places) -> tuple[list[Wrap], list[Refusal]]:
-    """The autocast regions of one scope: round what its unscaled backwards need, and round forwards without gradients."""
-    marks: set[int] = set()
-    refusals: list[Refusal] = []
-    for stmt in scope.statements():
-        for event in stmt.events:
-            if event.kind in (Kind.BACKWARD, Kind.DIFFERENTIATE) and not event.done:
-                found = _slice(stmt, set(event.loss), places)
-                if not found and event.kind is Kind.BACKWARD:
-                    refusals.append(Refusal("AMP904", event.line, event.column, "its loss is computed in another function"))
-                marks |= found
-    suspended = [s for s in scope.statements() if s.number in marks and s.barrier is Barrier.SUSPEND]
-    refusals.extend(Refusal("AMP919", s.line, s.column, "") for s in suspended)
-    blocked = [s for s in scope.statements() if s.number in marks and s.kind != "simple" and _is_barrier(s)]
-    refusals.extend(Refusal("AMP914", s.line, s.column, "") for s in blocked)
-    for stmt in scope.statements():
-        given = next((e for e in stmt.events if e.kind is Kind.HANDED), None)
-        if stmt.number in marks and given is not None:
-            what = f"the call that computes the loss gets `{', '.join(given.targets)}`, and may step it"
-            refusals.append(Refusal("AMP904", given.line, given.column, what))
-    wraps: list[Wrap] = []
-    _place_training(scope.body, marks, wraps)
-    return wraps, refusals
+class Regions:
+    """The autocast regions of a program's training steps: which statements the losses need, wherever they stand."""
+
+    def __init__(self, scopes: Iterable[Scope]) -> None:
+        self.scopes = {scope.number: scope for scope in scopes}
+        self.places = {number: Places(scope) for number, scope in self.scopes.items()}
+        self.calls: dict[int, list[tuple[Scope, Stmt, Call]]] = {}  # by function, where it is called for a training step
+        for scope in self.scopes.values():
+            for stmt in scope.statements():
+                for event in stmt.events:
+                    for call in event.calls:
+                        self.calls.setdefault(call.number, []).append((scope, stmt, call))
+        self.marks: set[int] = set()
+        self.refusals: list[Refusal] = []
+
+    def plan(self) -> list[Wrap]:
+        """The regions round what the unscaled backwards need; reasons against them are in `refusals`."""
+        for scope in self.scopes.values():
+            for stmt in scope.statements():
+                for event in stmt.events:
+                    if event.kind in (Kind.BACKWARD, Kind.DIFFERENTIATE) and not event.done:
+                        found = self._needed(scope, stmt, frozenset(event.loss), frozenset())
+                        if not found and event.kind is Kind.BACKWARD:
+                            detail = "nothing in sight computes its loss with a model"
+                            self.refusals.append(Refusal("AMP904", event.line, event.column, detail))
+                        self.marks |= found
+        wraps: list[Wrap] = []
+        for scope in self.scopes.values():
+            self._refuse(scope)
+            _place_training(scope.body, self.marks, wraps)
+        return wraps
+
+    def _needed(self, scope: Scope, at: Stmt, wanted: frozenset[str], seen: frozenset[int]) -> set[int]:
+        """The statements that compute what is wanted before a statement: in its function, where that is called, or where
+        attributes and the like were set aside for it."""
+        left = set(wanted)
+        found = _slice(at, left, self.places[scope.number])
+        if found and not scope.part:
+            return found
+        found |= self._set_aside(scope, at, left)
+        whole = bool(found)
+        if whole and not scope.part:
+            return found
+        for caller, stmt, call in self.calls.get(scope.number, ()):
+            if call.number in seen:
+                continue
+            given = frozenset(n for n in left if n in call.arguments)
+            names = call.outward(given or frozenset(n for n in left if n.isidentifier()))
+            more = self._needed(caller, stmt, names, seen | {call.number})
+            if not more and not whole:
+                return set()
+            found |= more
+        return found
+
+    def _set_aside(self, scope: Scope, at: Stmt, wanted: set[str]) -> set[int]:
+        """The statements of other functions that compute what is kept in an attribute or a container for a loss."""
+        kept = {n for n in wanted if not n.isidentifier() and first(n) not in scope.local}
+        found: set[int] = set()
+        used: set[str] = set()
+        for other in self.scopes.values():
+            for stmt in other.statements():
+                names = {n for n in stmt.defs & kept if first(n) != "self" or other.family & scope.family}
+                if names and other is not scope:
+                    more = _slice(stmt, set(names), self.places[other.number], kept=True)
+                    used |= names if more else set()
+                    found |= more
+        return found | _follow(at, used, self.places[scope.number]) if found else found
+
+    def _refuse(self, scope: Scope) -> None:
+        """Notes the statements of a scope that would be in a region and must not."""
+        for stmt in scope.statements():
+            if stmt.number not in self.marks:
+                continue
+            if stmt.barrier is Barrier.SUSPEND:
+                self.refusals.append(Refusal("AMP919", stmt.line, stmt.column, ""))
+            if stmt.kind != "simple" and _is_barrier(stmt):
+                self.refusals.append(Refusal("AMP914", stmt.line, stmt.column, ""))
+            given = next((e for e in stmt.events if e.kind is Kind.HANDED), None)
+            if given is not None:
+                what = f"the call that computes the loss gets `{', '.join(given.targets)}`, and may step it"
+                self.refusals.append(Refusal("AMP904", given.line, given.column, what))
 
 
 def plan_evaluation(scope: Scope) -> list[Wrap]:
@@ -52,15 +110,20 @@ def plan_evaluation(scope: Scope) -> list[Wrap]:
 # slicing ---------------------------------------------------------------------------------------------
 
 
-def _slice(backward: Stmt, wanted: set[str], places: Places) -> set[int]:
-    """The indices of the statements that compute a loss from a model call or a tensor operation on."""
+def _slice(backward: Stmt, wanted: set[str], places: Places, kept: bool = False) -> set[int]:
+    """The indices of the statements that compute a loss from a model call or a tensor operation on, before a backward.
+
+    Leaves in `wanted` what they need of elsewhere. With `kept` the statement is no backward, but keeps a model's output for one.
+    """
+    inclusive = kept
     found: dict[int, Stmt] = {}
     hidden: set[int] = set()  # under no_grad: another region's business
     innermost: set[int] = set()
     level = 0
     for place in places.outward(backward.number):
-        for stmt in reversed(place.block[: place.position]):
+        for stmt in reversed(place.block[: place.position + inclusive]):
             _collect(stmt, wanted, found, hidden)
+        inclusive = False
         if level == 0:
             innermost = set(found)
         parent = place.parent
@@ -73,6 +136,8 @@ def _slice(backward: Stmt, wanted: set[str], places: Places) -> set[int]:
                     break
     visible = {i: s for i, s in found.items() if i not in hidden}
     seeds = {i for i, s in visible.items() if s.compute in STRONG or (s.compute is Compute.LOSS and i in innermost)}
+    if kept and not any(visible[i].compute in STRONG for i in seeds):
+        return set()
     if not any(visible[i].compute in STRONG for i in seeds):
         seeds |= {i for i, s in visible.items() if s.compute is Compute.CALL and i in innermost}
         if not any(visible[i].compute is Compute.CALL for i in seeds):
@@ -93,7 +158,7 @@ def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[i
                     _collect(inner, inside, found, hidden, no_grad or stmt.no_grad)
                 wanted |= inside
     if stmt.defs & wanted:
-        if stmt.detached and stmt.compute not in STRONG and stmt.compute is not Compute.LOSS:
+        if stmt.plain or (stmt.detached and stmt.compute not in STRONG and stmt.compute is not Compute.LOSS):
             wanted -= stmt.defs if stmt.rebinds else frozenset()
             return
         found[stmt.number] = stmt
@@ -102,6 +167,19 @@ def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[i
         if stmt.rebinds:
             wanted -= stmt.defs
         wanted |= stmt.uses
+
+
+def _follow(backward: Stmt, names: set[str], places: Places) -> set[int]:
+    """The statements of a function, before its backward, that make a loss of what other functions computed for it."""
+    found: set[int] = set()
+    for place in places.inward(backward.number):
+        for stmt in place.block[: place.position]:
+            for inner in stmt.walk():
+                if inner.uses & names and not inner.detached:
+                    names |= inner.defs
+                    if inner.kind == "simple" and inner.barrier is None and not inner.renames:
+                        found.add(inner.number)
+    return found
 
 
 def _around(loop: Stmt | None, stmt: Stmt) -> bool:
@@ -140,7 +218,7 @@ def _is_barrier(stmt: Stmt) -> bool:
 
 
 def _holds(stmt: Stmt, marks: set[int]) -> bool:
-    return any(i in marks for i in range(stmt.number, stmt.end))
+    return stmt.kind != "def" and any(i in marks for i in range(stmt.number, stmt.end))
 
 
 def _place_training(block: Block, marks: set[int], wraps: list[Wrap]) -> None:
@@ -196,11 +274,12 @@ def _place_evaluation(block: Block, no_grad: bool, wraps: list[Wrap]) -> None:
 
 
 def covered(places: Places, wraps: Iterable[Wrap]) -> frozenset[int]:
-    """The statements that stand in regions."""
-    return frozenset(i for w in wraps for i in range(w.first, places[w.last].stmt.end))
+    """The statements of a scope that stand in regions."""
+    return frozenset(i for w in wraps if w.last in places for i in range(w.first, places[w.last].stmt.end))
 
 
 def uncovered(scope: Scope, wraps: Iterable[Wrap]) -> list[Wrap]:
-    """The regions that are not inside a region of the runtime's already."""
+    """The regions of a scope's own that are not inside a region of the runtime's already."""
+    own = {s.number for s in scope.statements()}
     inside = [(s.number, s.end) for s in scope.statements() if s.autocast]
-    return [w for w in wraps if not any(a < w.first < b for a, b in inside)]
+    return [w for w in wraps if w.first in own and not any(a < w.first < b for a, b in inside)]

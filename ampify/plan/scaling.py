@@ -72,7 +72,7 @@ def plan_schedules(scope: Scope) -> list[Edit]:
 
 def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
     edits: list[Edit] = []
-    for stmt in scope.statements():
+    for stmt in scope.run():
         for event in stmt.events:
             if event.done:
                 continue
@@ -95,12 +95,12 @@ def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
 
 def _updates(scope: Scope, places: Places) -> Iterator[Overlay]:
     """Placements of `update()`, the likeliest first: once, after the last step of an iteration; then after each phase."""
-    steps = [(s, e) for s in scope.statements() for e in s.events if e.kind is Kind.STEP and not e.done]
+    steps = {s.number: s for s in scope.run() for e in s.events if e.kind is Kind.STEP and not e.done}
     if not steps:
         yield Overlay()
         return
     groups: dict[int, list[Stmt]] = {}
-    for stmt, _ in steps:
+    for stmt in steps.values():
         loop = places.loop(stmt.number)
         groups.setdefault(loop.number if loop is not None else -1, []).append(stmt)
     options = [_placements(scope, places, group) for group in groups.values()]
@@ -136,10 +136,11 @@ def _phases(scope: Scope, group: list[Stmt]) -> list[list[Stmt]]:
     members = {s.number for s in group}
     phases: list[list[Stmt]] = []
     fresh = True
-    for stmt in scope.statements():
+    for stmt in scope.run():
         if any(e.kind is Kind.BACKWARD for e in stmt.events):
             fresh = True
         if stmt.number in members:
+            members.remove(stmt.number)
             if fresh or not phases:
                 phases.append([])
                 fresh = False
@@ -153,8 +154,10 @@ def _phases(scope: Scope, group: list[Stmt]) -> list[list[Stmt]]:
 def _complete(scope: Scope, places: Places, overlay: Overlay) -> tuple[Overlay, Check]:
     """Adds what a placement of updates still needs: `unscale_` before readings, `update` on paths that skip the step."""
     result = check(scope, overlay)
+    order = {stmt.number: i for i, stmt in reversed(list(enumerate(scope.run())))}
     for _ in range(24):
-        read = next((v for v in result.violations if v.problem is Problem.READ_SCALED), None)
+        reads = [v for v in result.violations if v.problem is Problem.READ_SCALED]
+        read = min(reads, key=lambda v: order[v.stmt], default=None)
         if read is None:
             break
         better = _unscale(scope, places, overlay, result, read)
@@ -181,7 +184,10 @@ def _unscale(scope: Scope, places: Places, overlay: Overlay, result: Check, read
         inside = list(place.stmt.all_events())
         if any(e.kind is Kind.BACKWARD or (e.kind is Kind.STEP and read.target in e.targets) for e in inside):
             continue
-        tried = _add(overlay, place.stmt.number, Event(Kind.UNSCALE, (read.target,)), after=False)
+        text = place.text(read.target)
+        if not text:
+            continue
+        tried = _add(overlay, place.stmt.number, Event(Kind.UNSCALE, (text,)), after=False)
         outcome = check(scope, tried)
         if read in outcome.violations:
             continue
@@ -225,9 +231,9 @@ def _refusals(scope: Scope, result: Check) -> list[Refusal]:
 
 def _only_possible(scope: Scope, violation: Violation) -> bool:
     """Whether gradients are not plainly looked at, but handed to a call that may."""
-    at = next(s for s in scope.statements() if s.number == violation.stmt)
+    at = next(s for s in scope.run() if s.number == violation.stmt)
     return all(e.soft for e in at.events if e.kind is Kind.READ)
 
 
 def _reads_every_micro_step(scope: Scope, violation: Violation) -> bool:
-    return any(e.kind is Kind.READ and violation.target in e.targets for s in scope.statements() for e in s.events)
+    return any(e.kind is Kind.READ and violation.target in e.targets for s in scope.run() for e in s.events)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.analysis.reading import TRAINED, codes, events
+from tests.analysis.reading import TRAINED, events
 
 NOTHING = {
     "a plain function": ("def go(x): return x + 1", "go(x)"),
@@ -24,19 +24,19 @@ def test_hides_nothing(name: str) -> None:
 
 
 HIDDEN = {
-    "a backward": ("def go(loss): loss.backward()", "go(loss)", ["unit"]),
-    "a backward and its value": ("def go(loss):\n    loss.backward()\n    return loss", "x = go(loss)", ["unit"]),
-    "a step": ("def go(optimizer): optimizer.step()", "go(optimizer)", ["unit"]),
+    "a backward": ("def go(loss): loss.backward()", "go(loss)", ["call"]),
+    "a backward and its value": ("def go(loss):\n    loss.backward()\n    return loss", "x = go(loss)", ["call"]),
+    "a step": ("def go(optimizer): optimizer.step()", "go(optimizer)", ["call"]),
     "a whole step": ("def go(loss):\n    loss.backward()\n    optimizer.step()", "go(loss)", ["unit"]),
-    "through another": ("def a(): loss.backward()\ndef b(): a()\ndef go(): b()", "go()", ["unit"]),
-    "through itself": ("def go(n):\n    go(n - 1)\n    loss.backward()", "go(3)", ["unit"]),
-    "in a branch": ("def go():\n    if x:\n        loss.backward()", "go()", ["unit"]),
-    "in a method": ("class T:\n    def go(self): loss.backward()\nt = T()", "t.go()", ["unit"]),
-    "in a base's method": ("class A:\n    def go(self): loss.backward()\nclass B(A): pass\nb = B()", "b.go()", ["unit"]),
+    "through another": ("def a(): loss.backward()\ndef b(): a()\ndef go(): b()", "go()", ["call"]),
+    "through itself": ("def go(n):\n    go(n - 1)\n    loss.backward()", "go(3)", ["call"]),
+    "in a branch": ("def go():\n    if x:\n        loss.backward()", "go()", ["call"]),
+    "in a method": ("class T:\n    def go(self): loss.backward()\nt = T()", "t.go()", ["call"]),
+    "in a base's method": ("class A:\n    def go(self): loss.backward()\nclass B(A): pass\nb = B()", "b.go()", ["call"]),
     "in a method of a model": (
         "class M(nn.Module):\n    def go(self, loss): loss.backward()\nm = M().cuda()",
         "m.go(loss)",
-        ["unit"],
+        ["call"],
     ),
     "a method called step": (
         "class T:\n    def step(self):\n        loss.backward()\n        optimizer.step()\nt = T()",
@@ -54,9 +54,9 @@ HIDDEN = {
         "go(model)",
         ["read optimizer"],
     ),
-    "a clearing": ("def go(): optimizer.zero_grad()", "go()", ["zero_grad optimizer"]),
-    "a clearing on some path": ("def go():\n    if x:\n        optimizer.zero_grad()", "go()", []),
-    "a clearing of another's": ("def go():\n    optimizer = make()\n    optimizer.zero_grad()", "go()", []),
+    "a clearing": ("def go(): optimizer.zero_grad()", "go()", ["call"]),
+    "a clearing on some path": ("def go():\n    if x:\n        optimizer.zero_grad()", "go()", ["call"]),
+    "a clearing of another's": ("def go():\n    optimizer = make()\n    optimizer.zero_grad()", "go()", ["call"]),
 }  # fmt: skip
 
 
@@ -64,17 +64,15 @@ HIDDEN = {
 def test_hides(name: str) -> None:
     definition, call, expected = HIDDEN[name]
     got = events(call + "\n", TRAINED + definition + "\n")
-    assert [e.split()[0] if e.startswith("unit") else e for e in got] == expected
+    assert got == expected
 
 
 def test_a_part_of_the_step_in_another_function_is_told_apart() -> None:
-    """A call that trains as a whole touches nothing of its surroundings; one that does a part of it must be refused."""
-    whole = events("go()\n", TRAINED + "def go():\n    loss.backward()\n    optimizer.step()\n")
-    part = events("go()\n", TRAINED + "def go():\n    loss.backward()\n")
-    assert whole == ["unit"]
-    assert part == ["unit go"]
+    """A call that trains as a whole touches nothing of its surroundings; one that does a part of it is looked through."""
+    assert events("go()\n", TRAINED + "def go():\n    loss.backward()\n    optimizer.step()\n") == ["unit"]
+    assert events("go()\n", TRAINED + "def go():\n    loss.backward()\n") == ["call"]
 
 
-def test_a_wrapper_with_a_step_of_its_own_is_refused() -> None:
+def test_a_wrapper_with_a_step_of_its_own_is_looked_through() -> None:
     wrapper = "class Noam:\n    def __init__(self, o): self.o = o\n    def step(self): self.o.step()\n"
-    assert "AMP904" in codes("loss.backward()\nnoam.step()\n", TRAINED + wrapper + "noam = Noam(optimizer)\n")
+    assert events("noam.step()\n", TRAINED + wrapper + "noam = Noam(optimizer)\n") == ["call"]

@@ -52,8 +52,8 @@ def test_library_files_are_left_alone() -> None:
     for name, source in files:
         result = convert(source)
         assert not result.bug, (name, result.diagnostics)
-        assert result.status != "converted", name
-        assert result.output == source
+        assert result.status != "converted" or name.startswith(TESTS), name
+        assert result.output == source or name.startswith(TESTS)
         if result.status == "refused":
             refused.add(name)
     assert {name for name in refused if not name.startswith(TESTS)} <= REFUSED

@@ -27,8 +27,8 @@ REFUSED = {
         "    last = i % 4 == 3\n    last and optimizer.step()\n    last and optimizer.zero_grad()\n",
         "",
     ),
-    "backward in a helper": (
-        "def go(l): l.backward()\nfor x, y in data:\n    ZERO\n    LOSS\n    go(loss)\n    STEP\n",
+    "backward in a helper that calls itself": (
+        "def go(l):\n    l.backward()\n    go(l)\nfor x, y in data:\n    ZERO\n    LOSS\n    go(loss)\n    STEP\n",
         "AMP904",
     ),
 }  # fmt: skip
