@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ampify.diagnostics import Diagnostic
@@ -12,7 +10,7 @@ from ampify.source import SourceError, is_candidate, not_rewritable, parse
 if TYPE_CHECKING:
     import ast
 
-    from ampify.analysis.analyse import Reading
+    from ampify.analysis.library import Finder
     from ampify.plan.edits import Edit, Hazards, Need, Plan
     from ampify.plan.rules.search import Search
     from ampify.program import Note, Refusal
@@ -59,25 +57,22 @@ class Result(NamedTuple):
     needs: tuple[Need, ...] = ()
 
 
-Modules = Callable[["ast.Module"], Iterable[tuple[str, bytes]]]
+class Surroundings(NamedTuple):
+    """Where a file stands among others: its path, as `finder` knows it, and what finds the files that it imports, or that import
+    it. With `need` the file is one that a converted script imports, and is rewritten for it."""
+
+    path: str = ""
+    finder: Finder | None = None
+    need: Need | None = None
 
 
-def no_modules(tree: ast.Module) -> Iterable[tuple[str, bytes]]:
-    """The files that a script imports, where none is looked for."""
-    return ()
-
-
-def convert(source: bytes, options: Options = Options(), modules: Modules = no_modules, need: Need | None = None) -> Result:
-    """Convert one file's bytes. Does no I/O and never raises on bad input: what is wrong is in the result.
-
-    `modules` gives the files that a syntax tree imports, as (path, bytes), where they matter. With `need` the file is one that
-    a converted script imports, and is rewritten for it.
-    """
+def convert(source: bytes, options: Options = Options(), around: Surroundings = Surroundings()) -> Result:
+    """Convert one file's bytes. Does no I/O of its own and never raises on bad input: what is wrong is in the result."""
     try:
         tree = parse(source)
-        if need is None and not is_candidate(source):
+        if around.need is None and not is_candidate(source):
             return Result("unchanged", source)
-        return _convert(source, tree, options, modules, need)
+        return _convert(source, tree, options, around)
     except SourceError as error:
         return Result("error", source, diagnostics=(error.diagnostic,))
     except RecursionError:
@@ -86,13 +81,14 @@ def convert(source: bytes, options: Options = Options(), modules: Modules = no_m
         return _bug(source, f"{type(error).__name__}: {error}")
 
 
-def _convert(source: bytes, tree: ast.Module, options: Options, modules: Modules, need: Need | None) -> Result:
+def _convert(source: bytes, tree: ast.Module, options: Options, around: Surroundings) -> Result:
     # Imported here: a file without a training step pays for none of it.
-    from ampify.analysis.analyse import read
+    from ampify.analysis.library import Library
     from ampify.plan.planner import make_module_plan, make_plan
     from ampify.plan.rules.search import Search, find
 
-    reading = read(tree)
+    library, need = Library(around.finder), around.need
+    reading = library.add(tree, around.path).reading
     program = reading.program
     if program.amp:
         return Result("already", source)
@@ -102,7 +98,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, modules: Modules
 
     def rules(edits: list[Edit]) -> Hazards:  # called only if there is something to convert
         nonlocal search
-        search = search._replace(modules=tuple(_readings(modules(tree))))
+        search = search._replace(modules=tuple(library.imports_of(around.path)))
         return find(reading, edits, search)
 
     plan = make_plan(program, options.dtype, options.runtime, rules)
@@ -115,19 +111,10 @@ def _convert(source: bytes, tree: ast.Module, options: Options, modules: Modules
     obstacle = not_rewritable(source)
     if obstacle:
         return _refused(source, "AMP920", 1, 1, obstacle)
-    return _render(source, tree, plan, search)
+    return _render(source, tree, plan, search, around)
 
 
-def _readings(modules: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, Reading]]:
-    """What is known of the files that a script imports; one that Python does not read has hazards of another kind."""
-    from ampify.analysis.analyse import read
-
-    for path, data in modules:
-        with suppress(SourceError, RecursionError):
-            yield path, read(parse(data))
-
-
-def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search) -> Result:
+def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around: Surroundings) -> Result:
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
@@ -136,7 +123,7 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search) -> Resu
         output = emit(source, plan)
         if not _keeps_lines(source, output, edits):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
-        prove(source, output, search)
+        prove(source, output, search, around.path, around.finder)
     except UnreadableError as error:
         return _refused(source, "AMP920", error.line, error.column, "libcst does not read it")
     except ProofError as error:

@@ -1,4 +1,4 @@
-"""Imports: which files a script's import statements may mean, by the names of the modules alone."""
+"""Imports: which files an import statement may mean, by the names of the modules alone."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Iterator
 
 REACH = 4  # directories above the script in which an absolute import is looked for
 FOREIGN = frozenset({"torch", "torchvision", "torchaudio", "torchtext", "numpy", "scipy", "sklearn", "pandas", "PIL"})
-FOREIGN |= sys.stdlib_module_names
+FOREIGN |= {"ampify_runtime"} | sys.stdlib_module_names
 
 
-def candidates(tree: ast.Module, path: str) -> Iterator[list[str]]:
-    """For every module that a file may import the paths where it can be, the likeliest first; most of them do not exist."""
-    seen: set[tuple[int, str]] = set()
+def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The level and name of every module that a file may import."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            wanted = [(0, alias.name) for alias in node.names]
+            yield from ((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             prefix = f"{node.module}." if node.module else ""
-            wanted = [(node.level, node.module)] if node.module else []
-            wanted += [(node.level, prefix + alias.name) for alias in node.names if alias.name != "*"]
-        else:
-            continue
-        for level, module in wanted:
-            top = module.partition(".")[0]
-            if (level, module) not in seen and (level or top not in FOREIGN):
-                seen.add((level, module))
-                yield [place for base in _bases(path, level) for place in _places(base, module)]
+            if node.module:
+                yield node.level, node.module
+            yield from ((node.level, prefix + alias.name) for alias in node.names if alias.name != "*")
+
+
+def places(path: str, level: int, module: str) -> list[str]:
+    """The paths where a module can be that a file imports, the likeliest first; most of them do not exist."""
+    if not level and module.partition(".")[0] in FOREIGN:
+        return []
+    return [place for base in _bases(path, level) for place in _places(base, module)]
 
 
 def _bases(path: str, level: int) -> list[str]:

@@ -5,21 +5,17 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ampify import files, ignore
-from ampify.convert import Options, Result, convert, no_modules
+from ampify.convert import Options, Result, Surroundings, convert
 from ampify.diagnostics import Diagnostic
 from ampify.files import FileError, Snapshot
-from ampify.source import SourceError, is_candidate, parse
+from ampify.local import Local
+from ampify.source import is_candidate
 
 if TYPE_CHECKING:
-    import ast
-
-    from ampify.convert import Modules
     from ampify.plan.edits import Need
     from ampify.vendor import Copy
 
 BUG = "AMP999"
-MODULES = 200  # files that one script imports, directly or through others, and that are looked into
-IMPORTED_BYTES = 4_000_000  # and their size; what is beyond is a library rather than somebody's model
 
 # Never walked into: version control, caches, environments and build results hold nobody's training script.
 SKIPPED_DIRECTORIES = frozenset(
@@ -83,6 +79,7 @@ class _Job:
 
     def __init__(self, options: Options, write: bool, given: dict[str, str]) -> None:
         self.options, self.write, self.given = options, write, given
+        self.local = Local(given)
         self.needed: dict[str, Outcome] = {}  # what became of the files that scripts needed, by identity
         self.converted: dict[str, set[str]] = {}  # by identity the codes of the edits
         self.supplied: set[str] = set()  # the directories that have the runtime, or would get it
@@ -107,7 +104,7 @@ class _Job:
             snapshot = files.read(path)
         except FileError as problem:
             return _failed(path, b"", problem)
-        outcome = convert_bytes(path, snapshot.data, self.options, self._modules(snapshot), need)
+        outcome = convert_bytes(path, snapshot.data, self.options, Surroundings(snapshot.target, self.local, need))
         if outcome.result.status != "converted":
             return outcome
         missing = [n for n in outcome.result.needs if not self._rewritten(n)]
@@ -135,40 +132,10 @@ class _Job:
             self.needed[identity] = self.outcome(self.given[identity], identity, need)
         return identity in self.converted
 
-    def _modules(self, script: Snapshot) -> "Modules":
-        """What gives the local files that a script imports, directly or through others."""
-
-        def modules(tree: "ast.Module") -> Iterator[tuple[str, bytes]]:
-            from ampify.imports import candidates
-
-            seen = {script.target}
-            queue = [(tree, script.target)]
-            size = 0
-            while queue:
-                importing, path = queue.pop()
-                for places in candidates(importing, path):
-                    found = next((place for place in places if files.is_file(place)), None)
-                    identity = files.identity(found) if found else ""
-                    if not found or identity in seen or len(seen) > MODULES or "site-packages" in identity:
-                        continue
-                    seen.add(identity)
-                    data = files.read_optional(found) or b""
-                    size += len(data)
-                    if size > IMPORTED_BYTES:
-                        return
-                    try:
-                        queue.append((parse(data), identity))
-                    except SourceError:
-                        continue
-                    if b"torch" in data:
-                        yield os.path.relpath(found), data
-
-        return modules
-
 
 def _left(need: "Need") -> Diagnostic:
     """What is said of a hazard that stays in a file that was not given."""
-    message = f"in a file that was not given, or not converted: {need.path}:{need.line}: {need.hazard}"
+    message = f"in a file that was not given, or not converted: {os.path.relpath(need.path)}:{need.line}: {need.hazard}"
     return Diagnostic(need.code, "warning", 1, 1, message, "give that file too, or the directory, to have it rewritten")
 
 
@@ -176,16 +143,14 @@ def _without(script: Snapshot, need: "Need") -> Result:
     """The refusal of a script that needs another file rewritten."""
     from ampify.diagnostics import refusal
 
-    detail = f"{need.path}:{need.line}: {need.code} {need.hazard}"
+    detail = f"{os.path.relpath(need.path)}:{need.line}: {need.code} {need.hazard}"
     return Result("refused", script.data, diagnostics=(refusal("AMP925", 1, 1, detail),))
 
 
-def convert_bytes(
-    path: str, source: bytes, options: Options, modules: "Modules | None" = None, need: "Need | None" = None
-) -> Outcome:
+def convert_bytes(path: str, source: bytes, options: Options, around: Surroundings = Surroundings()) -> Outcome:
     """convert(), with an exception that escapes it turned into a result: it is our bug, and other files are waiting."""
     try:
-        return Outcome(path, source, convert(source, options, modules or no_modules, need))
+        return Outcome(path, source, convert(source, options, around))
     except Exception as error:
         diagnostic = Diagnostic(BUG, "error", 1, 1, bug_report(error), "The file is left as it is.")
         return Outcome(path, source, Result("error", source, (), (diagnostic,), bug=True))

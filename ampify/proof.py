@@ -13,6 +13,7 @@ import tokenize
 import warnings
 
 from ampify.analysis.analyse import Reading, read
+from ampify.analysis.library import Finder, Library
 from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.walk import walk
 from ampify.plan.planner import make_plan
@@ -26,8 +27,9 @@ class ProofError(Exception):
     """The output does not keep the promise: a bug of ampify's, so nothing may be written."""
 
 
-def prove(original: bytes, output: bytes, search: Search = Search()) -> None:
-    """Raises ProofError with the first promise that the output breaks; `search` says which rules looked, and at what.
+def prove(original: bytes, output: bytes, search: Search = Search(), path: str = "", finder: Finder | None = None) -> None:
+    """Raises ProofError with the first promise that the output breaks; `search` says which rules looked, and at what. `path` and
+    `finder` are those of ampify.convert.Surroundings.
 
     Raises SourceError where the original does not compile, though it parses.
     """
@@ -43,7 +45,7 @@ def prove(original: bytes, output: bytes, search: Search = Search()) -> None:
     names = Names(after)
     _imports_first(after, names)
     _own_keys(Names(before), after, names)
-    reading = read(after)
+    reading = read(after, path, Library(finder))
     _protocol(reading.program, names.plain is not None)
     plan, hazards = make_plan(reading.program), find(reading, (), search)
     if reading.program.refusals or plan.edits or plan.refusals or hazards.edits or hazards.refusals:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from ampify.analysis import hazards, parts, sharding
 from ampify.analysis.existing import amp_in_use
-from ampify.analysis.flow import Builder, Builders, number
+from ampify.analysis.flow import Builder
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
+from ampify.analysis.library import File, Library
 from ampify.analysis.names import Names
 from ampify.analysis.roles import Roles, Source
 from ampify.analysis.sites import Sites
@@ -31,18 +32,18 @@ def analyse(tree: ast.Module) -> Program:
     return read(tree).program
 
 
-def read(tree: ast.Module) -> Reading:
-    """Reads a module's syntax tree, which stays as it is."""
-    names = Names(tree)
+def read(tree: ast.Module, path: str = "", library: Library | None = None) -> Reading:
+    """Reads a module's syntax tree, which stays as it is; `library` has the files that it imports."""
+    return (library or Library()).add(tree, path).reading
+
+
+def read_file(file: File) -> Reading:
+    """Reads a file of a library."""
+    tree, names, frames, roles, sites, numbers = file.tree, file.names, file.frames, file.roles, file.sites, file.numbers
     amp = amp_in_use(tree, names)
-    frames = Frames(tree, names)
-    roles = Roles(names, frames)
-    sites = Sites(names, frames, roles)
-    numbers = number(tree)
     scopes: list[Scope] = []
     refusals: list[Refusal] = []
-    by_frame: Builders = {}
-    builders = [Builder(sites, numbers, frame, by_frame) for frame in frames.all]
+    builders = [Builder(sites, numbers, frame, file.library.builders) for frame in frames.all]
     closures: dict[ast.AST, str] = {}
     for builder in builders:
         builder.read()

@@ -28,19 +28,19 @@ def arguments(call: ast.Call, target: Frame, frame: Frame, roles: Roles) -> dict
         passed[name] = value
     passed.update((k.arg, k.value) for k in call.keywords if k.arg in passed)
     if target.self_name and not roles.is_static(target):
-        passed[target.self_name] = _instance(call, frame, roles)
+        passed[target.self_name] = _instance(call, frame)
     return passed
 
 
-def _instance(call: ast.Call, frame: Frame, roles: Roles) -> ast.expr | None:
+def _instance(call: ast.Call, frame: Frame) -> ast.expr | None:
     """What a method is called on: of `super().f()` the caller's own instance."""
     if not isinstance(call.func, ast.Attribute):
         return None
     receiver = call.func.value
     if isinstance(receiver, ast.Call) and dotted(receiver.func) == "super":
-        method = roles.frames.method_of(frame)
+        method = frame.home.method_of(frame)
         return ast.Name(method.self_name, ast.Load()) if method is not None else None
-    if isinstance(receiver, ast.Name) and receiver.id in roles.frames.classes and call.args:
+    if frame.home.file.class_named(dotted(receiver)) is not None and call.args:
         return call.args[0]  # Base.f(self)
     return receiver
 

@@ -23,10 +23,10 @@ NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no
 PURE_CALLS = frozenset({"len", "isinstance", "int", "bool"})
 
 
-def number(tree: ast.Module) -> dict[ast.stmt, tuple[int, int]]:
-    """For every statement of a file its index in source order and the index after its last inner one."""
+def number(tree: ast.Module, start: int = 0) -> dict[ast.stmt, tuple[int, int]]:
+    """For every statement of a file its index in source order, from `start`, and the index after its last inner one."""
     numbers: dict[ast.stmt, tuple[int, int]] = {}
-    counter = 0
+    counter = start
 
     def visit(body: list[ast.stmt]) -> None:
         nonlocal counter
@@ -41,7 +41,14 @@ def number(tree: ast.Module) -> dict[ast.stmt, tuple[int, int]]:
     return numbers
 
 
-Builders = dict[Frame, "Builder"]
+class Builders(dict[Frame, "Builder"]):
+    """The builders of a program's functions; those of other files are made when a training step runs through them."""
+
+    def __missing__(self, frame: Frame) -> Builder:
+        file = frame.home.file
+        builder = Builder(file.sites, file.numbers, frame, self)
+        builder.read()
+        return builder
 
 
 class _View(NamedTuple):
@@ -193,7 +200,7 @@ class Builder:
         """The roots of what an optimizer was built with; empty when its construction is not in sight."""
         roots: set[str] = set()
         for value, where in self.roles.sources(key, self.frame):
-            if isinstance(value, ast.Call) and not self._constructs(value):
+            if isinstance(value, ast.Call) and not self._constructs(value, where):
                 # A factory: what it is handed is what it builds on.
                 roots |= {t for t in gradients.touched(value, where, self.roles) if not t.startswith("@")}
             elif isinstance(value, ast.Call):
@@ -202,9 +209,9 @@ class Builder:
                     roots |= owners.roots(argument, where, self.roles)
         return frozenset(roots)
 
-    def _constructs(self, call: ast.Call) -> bool:
+    def _constructs(self, call: ast.Call, frame: Frame) -> bool:
         """Whether a call builds an optimizer, and so takes the parameters first; `model.configure_optimizers(...)` does not."""
-        last = self.roles.callee(call.func).rpartition(".")[2]
+        last = self.roles.at(frame).callee(call.func).rpartition(".")[2]
         return last == "*" or last[:1].isupper()
 
     # whose gradients ---------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def _by_callee(node: ast.Call, frame: Frame, roles: Roles) -> Compute | None:
         return Compute.NONE if base in (Role.OPTIMIZER, Role.SCHEDULER, Role.LOSS, Role.OTHER) else None
     if isinstance(func, ast.Name) and func.id == own:
         return Compute.FORWARD
-    if isinstance(func, ast.Name) and func.id in roles.frames.classes:
+    if frame.home.file.class_named(dotted(func)) is not None:
         return Compute.NONE  # builds an object
     return {Role.MODEL: Compute.FORWARD, Role.LOSS: Compute.LOSS}.get(roles.of(func, frame))
 

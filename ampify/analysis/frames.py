@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.walk import children
 from ampify.program import first
+
+if TYPE_CHECKING:
+    from ampify.analysis.library import File
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -26,8 +29,8 @@ class Binding(NamedTuple):
 class Frame:
     """A function body, or the module's. `used` maps a value's text to the methods called on it."""
 
-    def __init__(self, node: ast.Module | Function, parent: Frame | None, owner: ClassInfo | None) -> None:
-        self.node, self.parent, self.owner = node, parent, owner
+    def __init__(self, node: ast.Module | Function, parent: Frame | None, owner: ClassInfo | None, home: Frames) -> None:
+        self.node, self.parent, self.owner, self.home = node, parent, owner, home
         self.bindings: dict[str, list[Binding]] = {}
         self.used: dict[str, set[str]] = {}
         self.called: set[str] = set()
@@ -56,8 +59,8 @@ class Frame:
 class ClassInfo:
     """A class of the file: its qualified bases, methods and the attributes that its methods bind on the instance."""
 
-    def __init__(self, node: ast.ClassDef, bases: list[str]) -> None:
-        self.node, self.bases = node, bases
+    def __init__(self, node: ast.ClassDef, bases: list[str], home: Frames) -> None:
+        self.node, self.bases, self.home = node, bases, home
         self.methods: dict[str, Frame] = {}
         self.attributes: dict[str, list[Binding]] = {}
         self.used: dict[str, set[str]] = {}
@@ -67,8 +70,8 @@ class ClassInfo:
 class Frames:
     """All frames and classes of one file."""
 
-    def __init__(self, tree: ast.Module, names: Names) -> None:
-        self.names = names
+    def __init__(self, tree: ast.Module, names: Names, file: File) -> None:
+        self.names, self.file = names, file
         self.classes: dict[str, ClassInfo] = {}
         self.functions: dict[str, list[Frame]] = {}
         self.all: list[Frame] = []
@@ -76,7 +79,7 @@ class Frames:
         self.module = self._frame(tree, None, None)
 
     def _frame(self, node: ast.Module | Function, parent: Frame | None, owner: ClassInfo | None) -> Frame:
-        frame = Frame(node, parent, owner)
+        frame = Frame(node, parent, owner, self)
         self.all.append(frame)
         if not isinstance(node, ast.Module):
             arguments = node.args
@@ -120,7 +123,7 @@ class Frames:
             self._visit(child, frame)
 
     def _class(self, node: ast.ClassDef, frame: Frame) -> None:
-        info = ClassInfo(node, [self.names.resolve(b) for b in node.bases])
+        info = ClassInfo(node, [self.names.resolve(b) for b in node.bases], self)
         self.classes.setdefault(node.name, info)
         for stmt in node.body:
             if isinstance(stmt, FUNCTIONS):
@@ -191,13 +194,14 @@ class Frames:
         return []
 
     def family(self, info: ClassInfo) -> list[ClassInfo]:
-        """A class and those of its bases that the file defines."""
+        """A class and those of its bases that the program defines."""
         found, queue = [], [info]
         while queue:
             current = queue.pop()
             if current not in found:
                 found.append(current)
-                queue.extend(self.classes[b] for b in current.bases if b in self.classes)
+                bases = [current.home.file.class_named(dotted(b)) for b in current.node.bases]
+                queue.extend(b for b in bases if b is not None)
         return found
 
     def methods_used(self, text: str, frame: Frame) -> set[str]:
@@ -218,15 +222,28 @@ class Frames:
         return frame.parent is not None and frame.name not in frame.parent.bindings
 
     def callers(self, frame: Frame) -> list[tuple[ast.Call, Frame]]:
-        """The calls in this file of a function, or of a method by its name; for `__init__`, of its class."""
+        """The calls of a function, or of a method by its name; for `__init__`, of its class. In this file and those of the same
+        call that import it."""
+        name = frame.owner.node.name if frame.owner is not None and frame.name == "__init__" else frame.name
+        method = frame.owner is not None and frame.name != "__init__"
+        found = list(self.calls_named(name, method))
+        for other in self.file.importers:
+            if method:
+                found.extend(other.frames.calls_named(name, True))
+                continue
+            for local in other.names.local_names(name):
+                found.extend(c for c in other.frames.calls_named(local, False) if other.target(local) == (self.file, name))
+            for call, where in other.frames.calls_named(name, True):
+                if other.target(dotted(call.func)) == (self.file, name):
+                    found.append((call, where))
+        return found
+
+    def calls_named(self, name: str, method: bool) -> list[tuple[ast.Call, Frame]]:
+        """The calls in this file of `name(...)`, or of `x.name(...)`."""
         if not self._by_name:
-            for other in self.all:
-                for call in other.calls:
+            for frame in self.all:
+                for call in frame.calls:
                     if isinstance(call.func, ast.Name | ast.Attribute):
-                        name = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
-                        self._by_name.setdefault((name, isinstance(call.func, ast.Attribute)), []).append((call, other))
-        if frame.owner is None:
-            return self._by_name.get((frame.name, False), [])
-        if frame.name == "__init__":
-            return self._by_name.get((frame.owner.node.name, False), [])
-        return self._by_name.get((frame.name, True), [])
+                        called = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+                        self._by_name.setdefault((called, isinstance(call.func, ast.Attribute)), []).append((call, frame))
+        return self._by_name.get((name, method), [])

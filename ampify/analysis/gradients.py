@@ -38,6 +38,7 @@ def reads_gradient(node: ast.Attribute, roles: Roles, parents: Parents) -> bool:
 
 def owner_of(tensor: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
     """Whose parameter a tensor is: the roots of the loop that yields it, the model it lies in, or `=text` for itself alone."""
+    roles = roles.at(frame)
     text = dotted(tensor).removesuffix(".data")
     if any(b.how == "for" for b in roles.frames.lookup(text, frame)):
         return owners.roots(tensor, frame, roles)
@@ -51,6 +52,7 @@ def owner_of(tensor: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
 
 def touched(node: ast.Call, frame: Frame, roles: Roles) -> frozenset[str]:
     """The models and optimizers (`@key`) that a call receives, and so may look at the gradients of."""
+    roles = roles.at(frame)
     found: set[str] = set()
     values: list[ast.expr] = [*node.args, *(k.value for k in node.keywords)]
     if isinstance(node.func, ast.Attribute):

@@ -62,7 +62,7 @@ def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[
         targets = [k.value for k in call.keywords if k.arg == "target"] + call.args[:1]
         for target in targets:
             for function in sites.frames.functions.get(dotted(target), ()):
-                if sites.summaries[function].backward:
+                if sites.summaries.of(function).backward:
                     yield Refusal("AMP911", *at, f"`{dotted(target)}`")
 
 

@@ -95,6 +95,10 @@ class Names:
                     return Plain(torch, enabled, scaler, (first, second))
         return None
 
+    def local_names(self, name: str) -> list[str]:
+        """The names that imports of this file give to something called `name`."""
+        return [local for local, target in self.aliases.items() if target.rpartition(".")[2] == name]
+
     def is_autocast(self, node: ast.AST) -> bool:
         """Whether an expression is the context of an autocast region: the runtime's, or torch's."""
         return self._is_context(node, disabled=False)

@@ -17,6 +17,7 @@ WRAPPING = (*WRAPPER_CLASSES, "compile", "convert_sync_batchnorm", "list", "tupl
 
 def roots(node: ast.AST, frame: Frame, roles: Roles, seen: frozenset[str] = frozenset()) -> frozenset[str]:
     """The texts of the models or tensors whose parameters an expression holds; `@key` for those of an optimizer's groups."""
+    roles = roles.at(frame)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in PARAMETERS:
         return canonical(node.func.value, frame, roles)
     groups = node
@@ -57,6 +58,7 @@ def _holders(node: ast.AST, roles: Roles) -> list[ast.AST]:
 
 def canonical(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
     """The texts by which a model goes: its own, that of what it wraps (`ddp` is `DDP(model)`), and those that callers pass."""
+    roles = roles.at(frame)
     while isinstance(node, ast.Attribute) and node.attr == "module":
         node = node.value
     if not dotted(node):

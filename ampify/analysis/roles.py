@@ -9,6 +9,7 @@ from enum import Enum
 from ampify.analysis.frames import Binding, ClassInfo, Frame, Frames
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.walk import children
+from ampify.program import first
 
 Source = tuple[ast.expr, Frame]
 
@@ -69,8 +70,14 @@ class Roles:
         self._sources: dict[tuple[str, Frame], list[Source]] = {}
         self._targets: dict[ast.Call, list[Frame]] = {}
 
+    def at(self, frame: Frame) -> Roles:
+        """The roles of the file that a function is in."""
+        return self if frame.home is self.frames else frame.home.file.roles
+
     def of(self, node: ast.expr, frame: Frame) -> Role:
         """The role of an expression; UNKNOWN without evidence."""
+        if frame.home is not self.frames:
+            return self.at(frame).of(node, frame)
         text = dotted(node)
         if not text:
             return self._of_value(node, frame)
@@ -119,6 +126,8 @@ class Roles:
 
     def sources(self, text: str, frame: Frame) -> list[Source]:
         """The expressions, other than plain names, that a name may hold: through aliases, parameters, returns and unpacking."""
+        if frame.home is not self.frames:
+            return self.at(frame).sources(text, frame)
         key = (text, frame)
         if key not in self._sources:
             self._sources[key] = []
@@ -130,8 +139,17 @@ class Roles:
                     found.extend(self._unfold(binding))
             if not found and "." in text and not text.startswith("self."):
                 found.extend(self._attribute_of_instance(text, frame))
+            if not found and first(text) in self.names.aliases:
+                found.extend(self._imported(text))
             self._sources[key] = found
         return self._sources[key]
+
+    def _imported(self, text: str) -> list[Source]:
+        """What another file's module level binds an imported name to."""
+        target = self.frames.file.target(text)
+        if target is None or target[0].frames is self.frames or not target[1]:
+            return []
+        return target[0].roles.sources(target[1], target[0].frames.module)
 
     def _unfold(self, binding: Binding) -> list[Source]:
         """The expressions behind one binding, taken out of tuples and out of what a function returns."""
@@ -153,7 +171,9 @@ class Roles:
         return self.sources(text, frame) if text else [(value, frame)]
 
     def passed(self, name: str, frame: Frame) -> list[Source]:
-        """What callers in this file pass for a parameter of a function."""
+        """What callers pass for a parameter of a function."""
+        if frame.home is not self.frames:
+            return self.at(frame).passed(name, frame)
         positional = self.positional(frame)
         found: list[Source] = []
         for call, where in self.frames.callers(frame):
@@ -195,11 +215,12 @@ class Roles:
         method = self.frames.method_of(frame)
         if method is not None and text == method.self_name:
             return method.owner
-        for value, _ in self.sources(text, frame):
+        for value, where in self.sources(text, frame):
             while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in FLUENT:
                 value = value.func.value
-            if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in self.frames.classes:
-                return self.frames.classes[value.func.id]
+            info = where.home.file.class_named(dotted(value.func)) if isinstance(value, ast.Call) else None
+            if info is not None:
+                return info
         return None
 
     def returns(self, call: ast.expr, frame: Frame) -> list[Source]:
@@ -219,18 +240,20 @@ class Roles:
 
     def targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
         """The functions or methods of this file that a call runs, as far as names tell."""
+        if frame.home is not self.frames:
+            return self.at(frame).targets(call, frame)
         if call not in self._targets:
             self._targets[call] = []
             self._targets[call] = self._find_targets(call, frame)
         return self._targets[call]
 
     def _find_targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
-        func = call.func
+        func, file = call.func, self.frames.file
         if isinstance(func, ast.Name):
-            if func.id in self.frames.classes:
-                return []
-            return self.frames.functions.get(func.id, [])
+            return [] if file.class_named(func.id) is not None else file.functions_named(func.id)
         if isinstance(func, ast.Attribute):
+            if first(dotted(func)) in self.names.imported and (functions := file.functions_named(dotted(func))):
+                return functions
             receiver = dotted(func.value)
             info = self.class_of(receiver, frame) if receiver else None
             if info is None and isinstance(func.value, ast.Call) and dotted(func.value.func) == "super":
@@ -247,6 +270,8 @@ class Roles:
             return first if first is not Role.UNKNOWN else self._of_value(node.orelse, frame)
         if dotted(node):
             return self.of(node, frame)
+        if frame.home is not self.frames:
+            return self.at(frame)._of_value(node, frame)
         if isinstance(node, ast.Call):
             if node not in self._calls:
                 self._calls[node] = Role.UNKNOWN
@@ -268,10 +293,11 @@ class Roles:
             return role
         if name.rpartition(".")[2] in ("parse_args", "parse_known_args", "Namespace"):
             return Role.OTHER  # options, often called `opt`
-        if dotted(func) and name not in self.frames.classes and self.of(func, frame) in (Role.MODEL, Role.LOSS):
+        info = self.frames.file.class_named(dotted(func))
+        if dotted(func) and info is None and self.of(func, frame) in (Role.MODEL, Role.LOSS):
             return Role.OTHER  # what a model computes
-        if name in self.frames.classes:
-            return self._of_class(self.frames.classes[name], call, frame)
+        if info is not None:
+            return self._of_class(info, call, frame)
         returned = [self._of_value(value, where) for value, where in self.returns(call, frame)]
         known = [r for r in returned if r not in (Role.UNKNOWN, Role.OTHER)]
         if known:
@@ -329,7 +355,8 @@ class Roles:
         family = self.frames.family(info)
         if any(b.startswith("torch.nn.") for member in family for b in member.bases):
             return True
-        foreign = any(b and b not in self.frames.classes and b != "object" for member in family for b in member.bases)
+        known = {dotted(b) for m in family for b in m.node.bases if m.home.file.class_named(dotted(b)) is not None}
+        foreign = any(dotted(b) not in known and dotted(b) != "object" for m in family for b in m.node.bases if dotted(b))
         return foreign and any("forward" in member.methods for member in family) and not self.is_function(info)
 
     def is_optimizer(self, info: ClassInfo) -> bool:

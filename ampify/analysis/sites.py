@@ -12,7 +12,7 @@ from ampify.analysis.forward import computes, level_of
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
-from ampify.analysis.summaries import NOTHING, Summaries, Summary, bound, summarize
+from ampify.analysis.summaries import NOTHING, Summaries, Summary, bound
 from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
 from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
 from ampify.analysis.walk import walk
@@ -24,13 +24,11 @@ TRAINING = (Kind.BACKWARD, Kind.STEP, Kind.UNSCALE, Kind.UPDATE, Kind.UNIT)
 class Sites:
     """Reads the statements of one file."""
 
-    def __init__(self, names: Names, frames: Frames, roles: Roles) -> None:
-        self.names, self.frames, self.roles = names, frames, roles
+    def __init__(self, names: Names, frames: Frames, roles: Roles, summaries: Summaries) -> None:
+        self.names, self.frames, self.roles, self.summaries = names, frames, roles, summaries
         self.scaler = names.scaler
         self.checkpoints = Checkpoints(names, roles)
-        self.summaries: Summaries = {}
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
-        summarize(roles, self.read, self.summaries)
 
     def read(self, stmt: ast.stmt, frame: Frame) -> Facts:
         """The facts of a statement's own expressions: of a compound statement only its header."""
@@ -40,13 +38,13 @@ class Sites:
 
     def trains(self, call: ast.Call, frame: Frame) -> bool:
         """Whether a call does more for a training step than to clear gradients."""
-        return any(s.backward or s.step for s in (self.summaries.get(t, NOTHING) for t in self.roles.targets(call, frame)))
+        return any(s.backward or s.step for s in (self.summaries.of(t) for t in self.roles.targets(call, frame)))
 
     def hidden(self, call: ast.Call, frame: Frame) -> Summary:
         """What the functions of this file that a call runs do; `binds` by the names of the calling function."""
         found = NOTHING
         for target in self.roles.targets(call, frame):
-            summary = self.summaries.get(target, NOTHING)
+            summary = self.summaries.of(target)
             if summary.binds:
                 context = Context(target, 0, Context(frame, 0), arguments(call, target, frame, self.roles))
                 summary = summary._replace(binds=frozenset(bound(summary, context)))
@@ -362,11 +360,11 @@ class _Reading:
         """Whether a call hands over a function of this file that goes backward: a step with a closure, whatever the receiver."""
         names = [a.id for a in node.args if isinstance(a, ast.Name)]
         targets = [t for name in names for t in self.sites.frames.functions.get(name, ())]
-        return any(self.sites.summaries.get(target, NOTHING).backward for target in targets)
+        return any(self.sites.summaries.of(target).backward for target in targets)
 
     def is_lbfgs(self, key: str) -> bool:
-        values = [value for value, _ in self.roles.sources(key, self.frame)]
-        return any(isinstance(v, ast.Call) and self.roles.callee(v.func).endswith(".LBFGS") for v in values)
+        values = self.roles.sources(key, self.frame)
+        return any(isinstance(v, ast.Call) and self.roles.at(where).callee(v.func).endswith(".LBFGS") for v, where in values)
 
     def does_part(self, node: ast.Call) -> bool:
         """Whether a call runs a function of the program for a training step, or for a part of one."""

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from ampify.analysis.calls import Context, arguments
 from ampify.analysis.facts import Facts
 from ampify.analysis.frames import Frame
-from ampify.analysis.roles import Roles
 from ampify.analysis.syntax import defs_and_uses, own_statements
 from ampify.program import Barrier, Compute, Kind, first
 
@@ -44,31 +43,58 @@ class Summary(NamedTuple):
 
 
 NOTHING = Summary()
-Summaries = dict[Frame, Summary]
 
 
-def summarize(roles: Roles, read: Callable[[ast.stmt, Frame], Facts], summaries: Summaries) -> None:
-    """Fills `summaries` with the least fixed point over the calls between the file's functions."""
-    called: dict[Frame, list[tuple[Frame, Context]]] = {}
-    for frame in roles.frames.all:
-        here = Context(frame, 0)
-        called[frame] = [
-            (target, Context(target, 0, here, arguments(call, target, frame, roles)))
-            for call in frame.calls
-            for target in roles.targets(call, frame)
-        ]
-        summaries[frame] = _direct(frame, read)
-    changed = True
-    while changed:
-        changed = False
-        for frame, targets in called.items():
-            summary = summaries[frame]
-            for target, context in targets:
-                binds = frozenset(t for t in bound(summaries[target], context) if _outlives(t, frame))
-                summary = summary.join(summaries[target]._replace(suspend=False, binds=binds))  # a generator suspends itself only
-            if summary != summaries[frame]:
-                summaries[frame] = summary
-                changed = True
+class Summaries:
+    """The summaries of a program's functions, each worked out when somebody first asks for it."""
+
+    def __init__(self) -> None:
+        self._known: dict[Frame, Summary] = {}
+        self._busy = False
+
+    def of(self, frame: Frame) -> Summary:
+        """What a function does; nothing is known of any while one is worked out."""
+        if frame not in self._known and not self._busy:
+            self._busy = True
+            try:
+                self._summarize(frame)
+            finally:
+                self._busy = False
+        return self._known.get(frame, NOTHING)
+
+    def _summarize(self, frame: Frame) -> None:
+        """The least fixed point over the calls between a function and all that it reaches."""
+        called: dict[Frame, list[tuple[Frame, Context]]] = {}
+        new: dict[Frame, Summary] = {}
+        queue = [frame]
+        while queue:
+            here = queue.pop()
+            if here in called:
+                continue
+            called[here] = list(_called(here))
+            new[here] = _direct(here, here.home.file.sites.read)
+            queue.extend(target for target, _ in called[here] if target not in self._known)
+        changed = True
+        while changed:
+            changed = False
+            for caller, targets in called.items():
+                summary = new[caller]
+                for target, context in targets:
+                    inner = new[target] if target in new else self._known[target]
+                    binds = frozenset(t for t in bound(inner, context) if _outlives(t, caller))
+                    summary = summary.join(inner._replace(suspend=False, binds=binds))  # a generator suspends itself only
+                if summary != new[caller]:
+                    new[caller] = summary
+                    changed = True
+        self._known.update(new)
+
+
+def _called(frame: Frame) -> Iterator[tuple[Frame, Context]]:
+    """The functions of the program that one calls, with what their names mean in it."""
+    roles, here = frame.home.file.roles, Context(frame, 0)
+    for call in frame.calls:
+        for target in roles.targets(call, frame):
+            yield target, Context(target, 0, here, arguments(call, target, frame, roles))
 
 
 def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:

@@ -3,9 +3,8 @@
 import ast
 
 from ampify.analysis.analyse import analyse
-from ampify.analysis.frames import Frame, Frames
-from ampify.analysis.names import Names
-from ampify.analysis.roles import Roles
+from ampify.analysis.frames import Frame
+from ampify.analysis.library import Library
 from ampify.program import Event, Program
 
 HEAD = """\
@@ -45,9 +44,8 @@ class Reading:
 
     def __init__(self, source: str) -> None:
         tree = ast.parse(source)
-        self.names = Names(tree)
-        self.frames = Frames(tree, self.names)
-        self.roles = Roles(self.names, self.frames)
+        file = Library().add(tree)
+        self.frames, self.roles = file.frames, file.roles
 
     def frame(self, name: str = "<module>") -> Frame:
         return next(f for f in self.frames.all if f.name == name)

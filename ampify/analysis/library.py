@@ -1,0 +1,189 @@
+"""Library: the files that a program is made of, each read when something first asks what an imported name is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from ampify.analysis.flow import Builders, number
+from ampify.analysis.frames import ClassInfo, Frame, Frames
+from ampify.analysis.names import Names
+from ampify.analysis.roles import Roles
+from ampify.analysis.sites import Sites
+from ampify.analysis.summaries import Summaries
+from ampify.imports import imports
+
+if TYPE_CHECKING:
+    from ampify.analysis.analyse import Reading
+
+APART = 1_000_000  # what is between the indices of the statements of two files
+MODULES = 200  # files that are read for one script; what is beyond is a library rather than somebody's model
+
+
+class Finder(Protocol):
+    """What is known of the local files round a script. Paths are whatever names them well in messages."""
+
+    def imported(self, path: str, level: int, name: str) -> str | None:
+        """The file that a file imports by a module's name, or by the name of something in a package."""
+
+    def importers(self, path: str) -> Iterable[str]:
+        """The files of the same call that import a file."""
+
+    def tree(self, path: str) -> ast.Module | None:
+        """The syntax tree of a file; None where it cannot be read."""
+
+
+class File:
+    """A file of a program: its names, functions and classes, and what they mean."""
+
+    def __init__(self, tree: ast.Module, path: str, library: Library, start: int) -> None:
+        self.tree, self.path, self.library, self.start = tree, path, library, start
+        self.names = Names(tree)
+        self.frames = Frames(tree, self.names, self)
+        self._targets: dict[str, tuple[File, str] | None] = {}
+
+    @cached_property
+    def roles(self) -> Roles:
+        return Roles(self.names, self.frames)
+
+    @cached_property
+    def sites(self) -> Sites:
+        return Sites(self.names, self.frames, self.roles, self.library.summaries)
+
+    @cached_property
+    def numbers(self) -> dict[ast.stmt, tuple[int, int]]:
+        """Of each statement the index in source order, and one past its last inner one; no two files have the same."""
+        return number(self.tree, self.start)
+
+    @cached_property
+    def reading(self) -> Reading:
+        from ampify.analysis.analyse import read_file
+
+        return read_file(self)
+
+    @cached_property
+    def importers(self) -> list[File]:
+        """The files of the same call that import this one."""
+        finder = self.library.finder
+        found = [self.library.file(path) for path in finder.importers(self.path)] if finder is not None else []
+        return [file for file in found if file is not None and file is not self]
+
+    # what imported names are -----------------------------------------------------------------------------
+
+    def target(self, text: str) -> tuple[File, str] | None:
+        """The file, and the name in it, that an imported name stands for; the name is empty for a module itself."""
+        if self.library.finder is None:
+            return None
+        if text not in self._targets:
+            self._targets[text] = None  # an import that comes back to it knows nothing
+            self._targets[text] = self._find(text)
+        return self._targets[text]
+
+    def _find(self, text: str) -> tuple[File, str] | None:
+        base, _, rest = text.partition(".")
+        for stmt in self.names.imported.get(base, ()):
+            for alias in stmt.names if isinstance(stmt, ast.Import | ast.ImportFrom) else ():
+                found = None
+                if isinstance(stmt, ast.Import):
+                    found = self._module(alias, text)
+                elif isinstance(stmt, ast.ImportFrom) and (alias.asname or alias.name) == base:
+                    found = self._member(stmt.level, stmt.module or "", alias.name, rest)
+                if found is not None:
+                    return found
+        for stmt in self.names.imported.get("*", ()):
+            if isinstance(stmt, ast.ImportFrom) and base not in self.names.imported:
+                file = self.library.imported(self, stmt.level, stmt.module or "")
+                if file is not None and (found := file.defines(text)) is not None:
+                    return found
+        return None
+
+    def _module(self, alias: ast.alias, text: str) -> tuple[File, str] | None:
+        """What `import package.module` or `import module as name` makes of a name."""
+        own = alias.asname or alias.name
+        if text != own and not text.startswith(own + "."):
+            return None
+        file = self.library.imported(self, 0, alias.name)
+        rest = text[len(own) + 1 :]
+        return file.defines(rest) if file is not None and rest else (file, "") if file is not None else None
+
+    def _member(self, level: int, module: str, name: str, rest: str) -> tuple[File, str] | None:
+        """What `from module import name` makes of `name.rest`: something in the module, or a module of the package."""
+        holder = self.library.imported(self, level, module) if module else None
+        if holder is not None and (found := holder.defines(f"{name}.{rest}" if rest else name)) is not None:
+            return found
+        inner = self.library.imported(self, level, f"{module}.{name}" if module else name)
+        if inner is None:
+            return None
+        return inner.defines(rest) if rest else (inner, "")
+
+    def defines(self, text: str) -> tuple[File, str] | None:
+        """Where a name of this file is defined: here, or where it is imported from."""
+        base = text.partition(".")[0]
+        if base in self.names.imported or base not in self._own:
+            return self.target(text)
+        return self, text
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        own = self.frames.module
+        functions = {f.name for f in self.frames.all if f.parent is own and f.owner is None}
+        return frozenset({*self.frames.classes, *functions, *own.bindings})
+
+    def class_named(self, text: str) -> ClassInfo | None:
+        """The class that a name stands for in this file, of this file or another."""
+        if text in self.frames.classes and text not in self.names.imported:
+            return self.frames.classes[text]
+        found = self.target(text) if text else None
+        return found[0].frames.classes.get(found[1]) if found is not None else None
+
+    def functions_named(self, text: str) -> list[Frame]:
+        """The functions that a name stands for in this file, of this file or another."""
+        if text in self.frames.functions:
+            return self.frames.functions[text]
+        found = self.target(text) if text else None
+        if found is None or found[0] is self:
+            return []
+        return [f for f in found[0].frames.functions.get(found[1], ()) if f.parent is found[0].frames.module]
+
+
+class Library:
+    """The files of one program: a script, and what it is connected with by imports."""
+
+    def __init__(self, finder: Finder | None = None) -> None:
+        self.finder = finder
+        self.summaries = Summaries()
+        self.builders = Builders()
+        self.files: dict[str, File | None] = {}
+
+    def add(self, tree: ast.Module, path: str = "") -> File:
+        """The script itself, whose statements count from 0."""
+        file = self.files[path] = File(tree, path, self, APART * len(self.files))
+        return file
+
+    def file(self, path: str) -> File | None:
+        """A file by its path, read now if it was not before."""
+        if path not in self.files:
+            tree = self.finder.tree(path) if self.finder is not None and len(self.files) < MODULES else None
+            self.files[path] = File(tree, path, self, APART * len(self.files)) if tree is not None else None
+        return self.files[path]
+
+    def imports_of(self, path: str) -> Iterator[tuple[str, Reading]]:
+        """The files that a file imports, itself or through others, that have to do with torch."""
+        seen = {path}
+        queue = [path]
+        while queue and self.finder is not None:
+            file = self.files.get(queue.pop())
+            for level, name in imports(file.tree) if file is not None else ():
+                found = self.imported(file, level, name) if file is not None else None
+                if found is not None and found.path not in seen:
+                    seen.add(found.path)
+                    queue.append(found.path)
+                    if any(target.startswith("torch") for target in found.names.aliases.values()):
+                        yield found.path, found.reading
+
+    def imported(self, importer: File, level: int, name: str) -> File | None:
+        """The file that an import means."""
+        path = self.finder.imported(importer.path, level, name) if self.finder is not None else None
+        return self.file(path) if path is not None else None
