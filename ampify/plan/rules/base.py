@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from ampify.analysis.analyse import Reading
-from ampify.analysis.evidence import Evidence
+from ampify.analysis.doubts import Doubts
+from ampify.analysis.evidence import FLOATING, UNKNOWN
 from ampify.analysis.frames import ClassInfo, Frame
-from ampify.analysis.kinds import FLOATS, KEEPING, SHARED, Kinds
-from ampify.analysis.kinds import Kind as Known
+from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
 from ampify.analysis.syntax import header, own_statements
@@ -22,9 +22,6 @@ from ampify.plan.edits import Disable, Edit, Insert, Splice
 from ampify.program import Kind
 
 SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)  # statements that may stand with autocast off
-WIDE = frozenset(
-    "float64 double set_default_dtype DoubleTensor complex64 complex128 cfloat cdouble view_as_complex polar".split()
-)
 Regions = Callable[[ast.stmt], bool]
 Applicability = Literal["safe", "unsafe", "display"]
 DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torch.cuda.DoubleTensor"})
@@ -32,8 +29,6 @@ CONTAINERS = frozenset({"list", "dict", "tuple", "set", "deque", "defaultdict", 
 FLOAT64 = frozenset(  # functions of NumPy's with arrays of float64
     "linspace logspace geomspace eye identity zeros ones empty rand randn random random_sample normal uniform hamming".split()
 )
-OPERATING = (FLOATS | KEEPING | SHARED) - {"stack", "cat", "where", "einsum", "embedding", "normal"}  # on their first argument
-TENSORS = frozenset("view permute unsqueeze squeeze detach mm bmm matmul contiguous backward requires_grad_ dim cuda".split())
 
 
 class Finding(NamedTuple):
@@ -95,7 +90,7 @@ class File:
         self.asked: frozenset[str] = frozenset()
         self.others: tuple[File, ...] = ()
         self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
-        self.evidence = Evidence(reading.roles)
+        self.doubts = Doubts(reading.roles)
         self.called = self._called()  # the functions that run under autocast as a whole
         self._precisions: dict[Frame, Precisions] = {}
         self._kinds: dict[Frame, Kinds] = {}
@@ -145,7 +140,7 @@ class File:
             if first:
                 self._reading = False
                 for other in [f for f, kinds in self._kinds.items() if kinds.early and f not in self._again and f is not frame]:
-                    self._again.add(other)  # once more, when it is asked for: its callers are known now
+                    self._again.add(other)  # once more, when it is asked for: its callers and callees are known now
                     del self._kinds[other], self._precisions[other]
         return self._precisions[frame]
 
@@ -160,21 +155,6 @@ class File:
     def modules(self) -> list[ClassInfo]:
         """The nn.Module classes of the file."""
         return [info for info in self.frames.classes.values() if self.roles.is_module(info)]
-
-    @cached_property
-    def wide(self) -> bool:
-        """Whether the file works in float64 or complex numbers, somewhere: there `.float()` may change a value."""
-        if self.float64:
-            return True
-        found = (node for scope in self.frames.all for node in walk(scope.node) if isinstance(node, ast.Attribute | ast.Name))
-        return any(self._of_torch(node) in WIDE for node in found)
-
-    def _of_torch(self, node: ast.Attribute | ast.Name) -> str:
-        """The last part of the name of something of torch's, or of a method."""
-        name = self.names.resolve(node)
-        if isinstance(node, ast.Attribute) and not name.startswith("numpy."):
-            return node.attr
-        return name.rpartition(".")[2] if name.startswith("torch.") else ""
 
     def resolve(self, node: ast.AST) -> str:
         """The qualified name of an expression, or an empty string."""
@@ -259,22 +239,14 @@ class Site:
 
     def floating(self, node: ast.expr) -> bool:
         """Whether an expression is a floating tensor for certain, of which `.float()` does nothing in float32."""
-        known = self.precisions.kinds.of(node) is Known.FLOATING or self.file.evidence.floating(node, self.frame)
-        return known and not self.file.evidence.several(node, self.frame)
+        return self.precisions.kinds.of(node) is FLOATING and not self.file.doubts.several(node, self.frame)
 
     def tensor(self, node: ast.expr) -> bool:
-        """Whether an expression is a tensor for certain: a value that is computed, or one that is used as a tensor."""
-        if self.precisions.kinds.of(node) is not Known.UNKNOWN or self.floating(node):
+        """Whether an expression is a tensor for certain, or made of one by methods."""
+        kinds, first = self.precisions.kinds, receiver(node)
+        if kinds.of(node) is not UNKNOWN:
             return True
-        text = dotted(receiver(node))
-        if not text or self.container(text):
-            return False
-        return bool(self.frame.used.get(text, set()) & TENSORS) or any(
-            self.resolve(call.func).startswith("torch.")
-            and self.resolve(call.func).rpartition(".")[2] in OPERATING
-            and any(dotted(a) == text for a in call.args[:1])
-            for call in self.frame.calls
-        )
+        return bool(dotted(first)) and kinds.of(first) is not UNKNOWN and not self.container(dotted(first))
 
     def container(self, text: str) -> bool:
         """Whether a name is, at times, a list or a dict, or an array of NumPy: `outs = []`, `outs = torch.stack(outs)`."""
@@ -291,7 +263,11 @@ class Site:
 
     def complex(self, node: ast.expr) -> bool:
         """Whether an expression may be a complex tensor."""
-        return self.file.evidence.complex(node, self.frame)
+        return self.file.doubts.complex(node, self.frame)
+
+    def single(self, *nodes: ast.expr) -> bool:
+        """Whether `.float()` changes nothing of tensors: they are in half or single precision, neither float64 nor complex."""
+        return not self.file.float64 and not any(map(self.complex, nodes))
 
     def parent(self, node: ast.AST) -> ast.AST | None:
         return self.precisions.parents.get(node)

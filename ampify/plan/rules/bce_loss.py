@@ -39,7 +39,8 @@ from collections.abc import Iterator
 from ampify.analysis.forward import level_of
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.precision import WIDE, Precision
+from ampify.analysis.operators import WIDE
+from ampify.analysis.precision import Precision
 from ampify.analysis.probabilities import Origin, Place, Probabilities
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Insert

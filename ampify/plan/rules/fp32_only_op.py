@@ -30,6 +30,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from ampify.analysis.callees import layers
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
 from ampify.plan.rules.base import Finding, Rule, Site, halves
@@ -86,7 +87,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     weights = [k.value for k in node.keywords if k.arg == "per_sample_weights"]
     if weights and at.half(weights[0]):
         yield from _single(node, weights, "embedding_bag", at)
-    elif not torch and node.args and at.file.evidence.layers(node.func, at.frame) == {"CTCLoss"}:
+    elif not torch and node.args and layers(node.func, at.frame, at.file.roles) == {"CTCLoss"}:
         yield from _single(node, node.args[:1], "ctc_loss", at)
 
 

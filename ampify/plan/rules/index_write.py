@@ -76,7 +76,7 @@ def _written(source: ast.expr, destination: ast.expr, node: ast.AST, at: Site, a
         yield Finding(node, (), detail)
     elif dotted(named):
         yield Finding(node, (at.like(source, named),), detail)
-    elif isinstance(node, ast.Call) and not at.file.wide and at.floating(source) and at.floating(destination):
+    elif isinstance(node, ast.Call) and at.floating(source) and at.floating(destination) and at.single(source, destination):
         # A temporary: in place or not, nobody else sees it.
         temporary = isinstance(destination, ast.Call) and last_name(destination.func) in MAKING
         if not temporary and last_name(node.func).endswith("_"):

@@ -85,7 +85,7 @@ def _arithmetic(node: ast.BinOp, at: Site) -> Iterator[Finding]:
     """A tensor in half precision times or plus a number; one that may be a float32 mask of the caller's is no hazard."""
     for constant, tensor in ((node.left, node.right), (node.right, node.left)):
         if _beyond(constant, at) and at.half(tensor) and at.floating(tensor) and not _passed(tensor, at):
-            yield Finding(constant, () if at.file.wide else (at.float(tensor),), f"`{ast.unparse(node)[:60]}`")
+            yield Finding(constant, (at.float(tensor),) if at.single(tensor) else (), f"`{ast.unparse(node)[:60]}`")
 
 
 def _passed(tensor: ast.expr, at: Site) -> bool:
@@ -116,7 +116,7 @@ def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False
             edit = at.wrap(constant, "max(", f", {limit}.min)") if negative else at.wrap(constant, "min(", f", {limit}.max)")
             yield found._replace(edits=(edit,))
         else:
-            yield found if in_place or at.file.wide else found._replace(edits=(at.float(tensor),))
+            yield found if in_place or not at.single(tensor) else found._replace(edits=(at.float(tensor),))
 
 
 def _written(value: ast.expr, at: Site) -> list[ast.expr]:

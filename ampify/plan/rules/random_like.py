@@ -56,7 +56,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     for model in models:
         if model is not None and at.half(model):
             # What `randn_like` takes is a floating-point tensor, or it raises.
-            certain = (at.tensor(model) or name in DRAWING - {"normal"} or last_name(node.func) in LIKE) and not at.file.wide
+            certain = (at.tensor(model) or name in DRAWING - {"normal"} or last_name(node.func) in LIKE) and at.single(model)
             yield Finding(node, (at.float(model),) if certain else (), f"`{ast.unparse(node)[:60]}`")
 
 

@@ -70,7 +70,7 @@ def _call(node: ast.Call, at: Site) -> Iterator[Finding]:
 def _cast(operands: list[ast.expr], node: ast.AST, at: Site) -> Iterator[Finding]:
     for operand_ in operands:
         if at.half(operand_) and not isinstance(operand_, ast.Starred) and not numbers(operand_, at).all_known:
-            certain = at.tensor(operand_) and not at.file.wide
+            certain = at.tensor(operand_) and at.single(operand_)
             yield Finding(node, (at.float(operand_),) if certain else (), _report(node).detail)
 
 
