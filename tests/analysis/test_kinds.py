@@ -6,7 +6,7 @@ import pytest
 
 from ampify.analysis.analyse import read
 from ampify.analysis.evidence import FLOATING, TENSOR, UNKNOWN, Kind
-from ampify.plan.rules.base import File
+from ampify.plan.rules.file import File
 
 SCRIPT = """
 import numpy as np

@@ -18,7 +18,8 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.roles import Role
-from ampify.plan.rules.base import File, Finding, Rule
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File
 
 
 def survey(file: File) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.plan.rules.base import Site
+from ampify.plan.rules.site import Site
 
 FLOAT32 = {"max": 3.4028234663852886e38, "min": -3.4028234663852886e38, "eps": 2.0**-23, "tiny": 2.0**-126}
 

@@ -49,7 +49,9 @@ from ampify.analysis.names import dotted
 from ampify.analysis.vocabulary import MATMULS, STANDARD
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Splice
-from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File, parts, statements
+from ampify.plan.rules.site import Site
 from ampify.program import Compute
 
 CODE, REFUSED = "AMP215", "AMP924"

@@ -17,7 +17,8 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.roles import Role
-from ampify.plan.rules.base import DOUBLE, File, Finding, Rule
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import DOUBLE, File
 
 
 def survey(file: File) -> Iterator[Finding]:

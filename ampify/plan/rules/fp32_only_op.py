@@ -33,7 +33,8 @@ from collections.abc import Iterator
 from ampify.analysis.callees import layers
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
-from ampify.plan.rules.base import Finding, Rule, Site, halves
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.site import Site, halves
 
 ONE = frozenset(  # of one matrix; torch's and torch.linalg's spellings
     (

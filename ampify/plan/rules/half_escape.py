@@ -34,7 +34,8 @@ from ampify.analysis.precision import Precision
 from ampify.analysis.roles import Role
 from ampify.analysis.vocabulary import MATMULS
 from ampify.analysis.walk import walk
-from ampify.plan.rules.base import Finding, Rule, Site, receiver
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.site import Site, receiver
 
 ARRAYS = frozenset({"numpy.array", "numpy.asarray"})
 CLOSE = frozenset({"torch.allclose", "torch.isclose", "torch.testing.assert_close"})

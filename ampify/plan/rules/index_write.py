@@ -29,8 +29,9 @@ from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
-from ampify.plan.rules.base import Finding, Rule, Site
+from ampify.plan.rules.base import Finding, Rule
 from ampify.plan.rules.constants import argument, last_name, operand
+from ampify.plan.rules.site import Site
 
 _SOURCES: dict[str, tuple[tuple[int, str], ...]] = {  # where the sources are, counted without the tensor
     **dict.fromkeys(("index_add", "index_copy", "index_reduce"), ((2, "source"),)),

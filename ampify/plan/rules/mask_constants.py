@@ -30,8 +30,9 @@ from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
-from ampify.plan.rules.base import Finding, Rule, Site, verbatim
+from ampify.plan.rules.base import Finding, Rule
 from ampify.plan.rules.constants import argument, is_function, last_name, numbers, operand
+from ampify.plan.rules.site import Site, verbatim
 
 LARGEST = 65504
 VALUE = ("value", "fill_value")

@@ -24,7 +24,8 @@ from collections.abc import Iterator
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.walk import walk
-from ampify.plan.rules.base import File, Finding, Rule, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File, statements
 
 TESTS = frozenset({"isfinite", "isnan", "isinf"})
 NORMS = frozenset({"clip_grad_norm_", "clip_grad_norm", "get_total_norm"})

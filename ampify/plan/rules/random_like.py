@@ -25,8 +25,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from ampify.plan.rules.base import Finding, Rule, Site
+from ampify.plan.rules.base import Finding, Rule
 from ampify.plan.rules.constants import is_function, last_name, operand
+from ampify.plan.rules.site import Site
 
 DRAWING = frozenset({"randn_like", "rand_like", "normal"})
 FILLING = frozenset({"normal_", "uniform_", "exponential_", "log_normal_", "cauchy_"})

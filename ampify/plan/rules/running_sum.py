@@ -27,7 +27,9 @@ from collections.abc import Iterator, Sequence
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
 from ampify.analysis.walk import walk
-from ampify.plan.rules.base import Finding, Rule, Site, receiver, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import statements
+from ampify.plan.rules.site import Site, receiver
 
 DETACHING = frozenset({"detach", "data", "detach_"})
 GRADIENTLESS = frozenset({"torch.no_grad", "torch.inference_mode"})

@@ -12,7 +12,9 @@ from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Need, Splice, Wrap
 from ampify.plan.rules import HAZARDS, RULES, SLIGHT
-from ampify.plan.rules.base import File, Finding, Regions, Rule, Site, parts, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File, Regions, parts, statements
+from ampify.plan.rules.site import Site
 from ampify.program import Note, Refusal
 
 

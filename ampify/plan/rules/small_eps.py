@@ -26,8 +26,9 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
-from ampify.plan.rules.base import Finding, Rule, Site
+from ampify.plan.rules.base import Finding, Rule
 from ampify.plan.rules.constants import argument, is_function, last_name, numbers, operand
+from ampify.plan.rules.site import Site
 
 TINY = 2.0**-14  # the smallest normal number of float16
 BOUNDS = {"clamp": 0, "clamp_": 0, "clip": 0, "clip_": 0, "clamp_min": 0, "clamp_min_": 0, "add": 0, "add_": 0}

@@ -23,7 +23,8 @@ from ampify.analysis.forward import level_of
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.walk import walk
-from ampify.plan.rules.base import File, Finding, Rule, parts, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File, parts, statements
 from ampify.program import Compute
 
 
