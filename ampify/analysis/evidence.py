@@ -36,6 +36,16 @@ class Evidence:
 
     def __init__(self, frame: Frame, roles: Roles) -> None:
         self.frame, self.roles = frame, roles
+        self._layers: dict[str, set[str]] = {}
+
+    def layers(self, func: ast.expr) -> set[str]:
+        """The classes of torch.nn that something called may be of; none if it may be of another."""
+        text = dotted(func)
+        if not text:
+            return layers(func, self.frame, self.roles)
+        if text not in self._layers:
+            self._layers[text] = layers(func, self.frame, self.roles)
+        return self._layers[text]
 
     def of(self, text: str, start: Place = (0, 0)) -> Kind:
         """What a value must be for the code to work that uses its name, from the place where it is bound to where it is again."""
@@ -76,7 +86,7 @@ class Evidence:
     @cached_property
     def indices(self) -> set[str]:
         """The names that look up rows of a table."""
-        looking = (c for c in self.frame.calls if c.args and layers(c.func, self.frame, self.roles) & LOOKUPS)
+        looking = (c for c in self.frame.calls if c.args and self.layers(c.func) & LOOKUPS)
         return {dotted(call.args[0]) for call in looking} - {""}
 
     def _operands(self, node: ast.Call | ast.BinOp) -> Iterator[tuple[ast.expr, Kind]]:
@@ -103,7 +113,7 @@ class Evidence:
             yield node.args[0], TENSOR
         elif is_loss(node, self.frame, self.roles) or name == f"{self.roles.names.scaler or 'scaler'}.scale":
             yield node.args[0], FLOATING
-        elif made := layers(node.func, self.frame, self.roles):
+        elif made := self.layers(node.func):
             if made <= LAYERS | LOOKUPS | PASSING:
                 yield node.args[0], FLOATING if made <= LAYERS else TENSOR
 

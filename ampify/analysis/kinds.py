@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from ampify.analysis.callees import builders, layers, returned, targets
+from ampify.analysis.callees import builders, returned, targets
 from ampify.analysis.evidence import FLOATING, TENSOR, UNKNOWN, Evidence, Kind, end_of, with_dim
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
@@ -144,7 +144,7 @@ class Kinds:
         if isinstance(node, ast.Attribute) and node.attr in SAME:
             return max(self.of(node.value), proved)
         if isinstance(node, ast.Attribute) and node.attr in ("weight", "bias"):
-            built = layers(node.value, self.frame, self.roles)
+            built = self.evidence.layers(node.value)
             if built and built <= LAYERS | LOOKUPS:
                 return FLOATING
         if not text or (isinstance(node, ast.Name) and node.id in self.frame.bindings):
@@ -199,7 +199,7 @@ class Kinds:
             if last in INTEGRAL:
                 return TENSOR
             return max(TENSOR, first) if last in KEEPING | SHARED | LIKE | ARITHMETIC else UNKNOWN
-        made = layers(node.func, self.frame, self.roles)
+        made = self.evidence.layers(node.func)
         container = node.func if made == {"Sequential"} else self._container(node.func)
         if container is not None:
             return FLOATING if self._learns(container) else UNKNOWN

@@ -13,6 +13,7 @@ HALF_DTYPES = frozenset(f"torch.{n}" for n in "half float16 bfloat16".split())
 INTEGRAL_DTYPES = frozenset(f"torch.{n}" for n in "bool int int8 int16 int32 int64 long short uint8".split())
 COMPLEX_DTYPES = frozenset(f"torch.{n}" for n in "complex64 complex128 cfloat cdouble chalf".split())
 DTYPES = FULL_DTYPES | HALF_DTYPES | INTEGRAL_DTYPES | COMPLEX_DTYPES
+DTYPE_NAMES = frozenset(name.removeprefix("torch.") for name in DTYPES)
 
 # functions and methods that make tensors -------------------------------------------------------------
 
@@ -119,7 +120,9 @@ CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})
 def dtype_asked(call: ast.Call, names: Names) -> ast.expr | None:
     """The argument of a call that chooses a dtype: one of torch's by its name, or that of another tensor."""
     for argument in (*call.args, *(k.value for k in call.keywords)):
-        if isinstance(argument, ast.Attribute) and (argument.attr == "dtype" or names.resolve(argument) in DTYPES):
+        if isinstance(argument, ast.Attribute) and (
+            argument.attr == "dtype" or (argument.attr in DTYPE_NAMES and names.resolve(argument) in DTYPES)
+        ):
             return argument
         if isinstance(argument, ast.Name) and names.resolve(argument) in DTYPES:
             return argument

@@ -11,7 +11,6 @@ import ast
 from collections.abc import Callable
 from enum import IntEnum
 
-from ampify.analysis.callees import layers
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
@@ -55,7 +54,8 @@ class Precisions:
         self.values: dict[ast.AST, Precision] = {}
         self.named: dict[str, Precision] = {}
         self.inside = called
-        self.parents: dict[ast.AST, ast.AST] = {}
+        self._bound: set[str] = set()  # the names that the innermost loop has bound by now, on all paths
+        self._looked: set[str] = set()  # those that it has read without
         self.kinds = kinds
         kinds.start()
         node = frame.node
@@ -81,8 +81,6 @@ class Precisions:
         if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
             return
         before, self.inside = self.inside, self.inside or self.under(stmt)
-        for part in header(stmt):
-            self.parents[part] = stmt
         if isinstance(stmt, ast.Assign):
             value = self._of(stmt.value)
             for target in stmt.targets:
@@ -94,25 +92,19 @@ class Precisions:
             if old is NONE and new is not NONE:  # `loss = 0`, `loss += criterion(...)`; else the tensor keeps its own dtype
                 self._bind(stmt.target, new, stmt.value)
         elif isinstance(stmt, ast.For | ast.AsyncFor | ast.While):
-            for _ in range(2):  # twice, for values that a loop carries round
-                earlier, kinds = dict(self.named), dict(self.kinds.named)
-                if isinstance(stmt, ast.While):
-                    self._of(stmt.test)
-                else:
-                    self._bind(stmt.target, self._element(stmt.iter), None, stmt.iter, None)
-                self._block(stmt.body)
-                self._merge(earlier)
-                self.kinds.join(kinds)
+            self._loop(stmt)
             self._block(stmt.orelse)
         elif isinstance(stmt, ast.If):
             self._of(stmt.test)
-            untouched, kinds = dict(self.named), dict(self.kinds.named)
+            untouched, kinds, bound = dict(self.named), dict(self.kinds.named), set(self._bound)
             self._block(stmt.body)
             taken, self.named = self.named, untouched
             kinds = self.kinds.back_to(kinds)
+            bound, self._bound = self._bound, bound
             self._block(stmt.orelse)
             self._merge(taken)
             self.kinds.join(kinds)
+            self._bound &= bound
         else:
             for part in header(stmt):
                 if isinstance(part, ast.expr):
@@ -120,6 +112,26 @@ class Precisions:
             for block in blocks_of(stmt):
                 self._block(block)
         self.inside = before
+
+    def _loop(self, stmt: ast.For | ast.AsyncFor | ast.While) -> None:
+        """The body of a loop: once more if values are read in it that it carries round."""
+        outside, bound, looked = self._looked, self._bound, set[str]()
+        for _ in range(2):
+            earlier, kinds = dict(self.named), dict(self.kinds.named)
+            self._bound, self._looked = set(), looked
+            if isinstance(stmt, ast.While):
+                self._of(stmt.test)
+            else:
+                self._bind(stmt.target, self._element(stmt.iter), None, stmt.iter, None)
+            self._block(stmt.body)
+            self._merge(earlier)
+            self.kinds.join(kinds)
+            carried = {name for name, value in self.named.items() if earlier.get(name) is not value}
+            carried |= {name for name, kind in self.kinds.named.items() if kinds.get(name) is not kind}
+            if carried.isdisjoint(looked):
+                break
+        outside |= looked - bound
+        self._looked, self._bound = outside, bound
 
     def _merge(self, other: dict[str, Precision]) -> None:
         """Names are now what they are here, or what they are there."""
@@ -151,19 +163,14 @@ class Precisions:
             self._of(target)  # an element written; the whole keeps its dtype
         elif dotted(target):
             self.named[dotted(target)] = value
+            self._bound.add(dotted(target))
             self.kinds.bind(dotted(target), source, whole, path)
         self.values[target] = value
         self.kinds.told(target)
-        self._note(target)
 
     # expressions -------------------------------------------------------------------------------------
 
-    def _note(self, node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
-            self.parents[child] = node
-
     def _of(self, node: ast.expr) -> Precision:
-        self._note(node)
         value = self._evaluate(node)
         self.values[node] = join(self.values.get(node, NONE), value)
         self.kinds.told(node)
@@ -192,7 +199,6 @@ class Precisions:
             return value
         if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
             for comprehension in node.generators:
-                self._note(comprehension)
                 self._bind(comprehension.target, self._element(comprehension.iter), None, comprehension.iter, None)
                 for test in comprehension.ifs:
                     self._of(test)
@@ -207,6 +213,8 @@ class Precisions:
 
     def _place(self, node: ast.Name | ast.Attribute | ast.Subscript) -> Precision:
         text = dotted(node)
+        if text not in self._bound:
+            self._looked.add(text)
         if isinstance(node, ast.Subscript):
             value = self._of(node.value)
             self._of(node.slice)
@@ -247,9 +255,6 @@ class Precisions:
 
     def _call(self, node: ast.Call) -> Precision:
         given = [*node.args, *(k.value for k in node.keywords)]
-        self._note(node.func)
-        for keyword in node.keywords:
-            self._note(keyword)
         operands = [self._of(a) for a in given]
         name = self.roles.names.resolve(node.func)
         last = name.rpartition(".")[2]
@@ -309,7 +314,7 @@ class Precisions:
     def _foreign(self, node: ast.Call, operands: list[Precision]) -> Precision:
         """A call of a layer, of a function of the file, or of something unknown."""
         text = dotted(node.func)
-        kinds = layers(node.func, self.frame, self.roles)
+        kinds = self.kinds.evidence.layers(node.func)
         if kinds:
             if kinds <= MULTIPLYING:
                 return self._product(*operands)

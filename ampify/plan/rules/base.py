@@ -32,10 +32,10 @@ class Rule(NamedTuple):
 
     `safe` rules are no-ops while autocast is off, and applied by default; `unsafe` ones change values; `display` ones only
     report. `hazard` says what goes wrong, `message` what an edit does, `advice` what the author can do where there is none.
-    `find` gets every node of
-    the types in `nodes`, and every call of a function or method named in `calls`, that may run under autocast, and, of an
-    `outside` rule, all others in functions that hold regions; `survey` looks at the file as a whole; where `asks` of one file
-    is true, its code makes the rule look into the files that it imports too. `severity` is that of what it reports.
+    `find` gets every statement, call and operator of the types in `nodes`, and every call of a function or method named in
+    `calls`, that may run under autocast, and, of an `outside` rule, all others in functions that hold regions; `survey` looks at
+    the file as a whole; where `asks` of one file is true, its code makes the rule look into the files that it imports too.
+    A file that has none of the `words` holds no such hazard. `severity` is that of what the rule reports.
     A `grave` hazard raises or spoils the training, so a script is refused if it is in a file that was not given.
     """
 
@@ -47,6 +47,7 @@ class Rule(NamedTuple):
     advice: str = ""
     nodes: tuple[type[ast.AST], ...] = ()
     calls: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
     find: Callable[[ast.AST, Site], Iterator[Finding]] | None = None
     survey: Callable[[File], Iterator[Finding]] | None = None
     asks: Callable[[File], bool] | None = None

@@ -43,16 +43,18 @@ from ampify.analysis.names import dotted
 from ampify.analysis.operators import WIDE
 from ampify.analysis.precision import Precision
 from ampify.analysis.probabilities import Origin, Probabilities
+from ampify.analysis.syntax import header
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Insert
 from ampify.plan.rules.base import Finding, Rule
 from ampify.plan.rules.constants import default_of
-from ampify.plan.rules.file import File, parts
+from ampify.plan.rules.file import File
 from ampify.plan.rules.site import Site
 from ampify.program import Compute
 
 CODE, REFUSED = "AMP201", "AMP905"
 LOSS, FUNCTION = "torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy"
+WORDS = frozenset({"BCELoss", "binary_cross_entropy"})
 TENSORS = ("input", "target", "weight")
 METADATA = frozenset("float shape size dtype device dim ndim numel item".split())
 
@@ -92,6 +94,8 @@ def survey(file: File) -> Iterator[Finding]:
 
 def asks(file: File) -> bool:
     """Whether a file has losses on probabilities, which models in other files may compute."""
+    if WORDS.isdisjoint(file.words):
+        return False
     nodes = (n for n in walk(file.reading.tree) if isinstance(n, ast.Name | ast.Attribute))
     return any(file.resolve(n) in (LOSS, FUNCTION) for n in nodes)
 
@@ -163,7 +167,7 @@ def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Findin
     yield from _probabilities(call, _given(call, "input", 0), at.file, where)
     given = [_given(call, name, i) for i, name in enumerate(TENSORS)]
     edits: list[Edit] = [at.disabled(), *(at.float(a) for a in given if a is not None and at.half(a) and not _missing(a, at))]
-    for node in (n for part in parts(at.stmt) for n in walk(part)):
+    for node in (n for part in header(at.stmt) for n in walk(part)):
         wide: list[ast.AST] = []
         if isinstance(node, ast.Call) and at.resolve(node.func) != FUNCTION and not _is_loss(node, at, where):
             level = level_of(node, at.frame, at.file.roles)
@@ -309,6 +313,7 @@ RULE = Rule(
     "binary cross entropy of probabilities under autocast",
     "keeps probabilities and their cross entropy in float32",
     "return logits and use BCEWithLogitsLoss",
+    words=WORDS,
     survey=survey,
     asks=asks,
 )

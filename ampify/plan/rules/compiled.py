@@ -42,6 +42,7 @@ RULE = Rule(
     "display",
     "the compiled model assumes that its backward runs under autocast as its forward does",
     advice='to have it as in eager mode: torch._functorch.config.backward_pass_autocast = "off"',
+    words=frozenset({"compile"}),
     survey=survey,
     severity="info",
 )

@@ -25,11 +25,6 @@ def numbers(node: ast.expr, at: Site) -> Numbers:
     return _numbers(node, at, at.frame, 0)
 
 
-def last_name(func: ast.expr) -> str:
-    """The last part of the name of what is called."""
-    return func.attr if isinstance(func, ast.Attribute) else dotted(func).rpartition(".")[2]
-
-
 def is_function(node: ast.Call, at: Site) -> bool:
     """Whether a call is of a function of torch, and not of a tensor's method."""
     return at.resolve(node.func).startswith("torch.")

@@ -41,6 +41,7 @@ RULE = Rule(
     "display",
     "the model works in float64, which autocast leaves alone",
     advice="nothing to do; float32 would gain from mixed precision",
+    words=frozenset({"double", "float64", "DoubleTensor"}),
     survey=survey,
     severity="info",
 )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import cached_property
 
 from ampify.analysis.analyse import Reading
 from ampify.analysis.doubts import Doubts
-from ampify.analysis.frames import ClassInfo, Frame
+from ampify.analysis.frames import FUNCTIONS, ClassInfo, Frame
 from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
+from ampify.analysis.operators import COMPLEX as COMPLEX_NAMES
 from ampify.analysis.precision import Precisions
 from ampify.analysis.syntax import header, own_statements
-from ampify.analysis.walk import walk
+from ampify.analysis.walk import children, walk
 from ampify.program import Kind
 
 Regions = Callable[[ast.stmt], bool]
@@ -21,6 +22,7 @@ DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torc
 FLOAT64 = frozenset(  # functions of NumPy's with arrays of float64
     "linspace logspace geomspace eye identity zeros ones empty rand randn random random_sample normal uniform hamming".split()
 )
+COMPLEX = frozenset(name.rpartition(".")[2] for name in COMPLEX_NAMES) | {"fft", "stft"}  # words
 
 
 class File:
@@ -37,12 +39,64 @@ class File:
         self.others: tuple[File, ...] = ()
         self.names, self.frames, self.roles = reading.names, reading.frames, reading.roles
         self.doubts = Doubts(reading.roles)
+        self.statements: dict[Frame, list[ast.stmt]] = {}  # of each function, without those of functions and classes inside
+        self.nodes: dict[ast.stmt, list[ast.AST]] = {}  # of each statement what rules look at: itself, its calls and operators
+        self.words: set[str] = set()  # the names in the file, also those of attributes, keywords and imports
+        self._index()
         self.called = self._called()  # the functions that run under autocast as a whole
         self._precisions: dict[Frame, Precisions] = {}
         self._kinds: dict[Frame, Kinds] = {}
         self._again: set[Frame] = set()
         self._reading = False
         self.torch = reading.program.torch[0][1] if reading.program.torch else ""
+
+    def _index(self) -> None:
+        """Goes through the file, once for all rules."""
+        for frame in self.frames.all:
+            self.statements[frame] = list(own_statements(frame.node.body))
+            for stmt in self.statements[frame]:
+                self.nodes[stmt] = [stmt, *(node for part in header(stmt) for node in self._read(part))]
+                self._read_definition(stmt)
+            self.words.update(last_name(call.func) for call in frame.calls)
+        for target in self.names.aliases.values():
+            self.words.update(target.split("."))
+
+    def _read_definition(self, stmt: ast.stmt) -> None:
+        """The words of what is evaluated with a definition: decorators, defaults, bases, statements of a class."""
+        if not isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
+            return
+        around = [stmt.args] if isinstance(stmt, FUNCTIONS) else [*stmt.bases, *stmt.keywords]
+        for part in (*around, *stmt.decorator_list):
+            self._read(part)
+        for inner in own_statements(stmt.body) if isinstance(stmt, ast.ClassDef) else ():
+            for part in header(inner):
+                self._read(part)
+            self._read_definition(inner)
+
+    def _read(self, root: ast.AST) -> list[ast.AST]:
+        """The calls and operators of an expression, the outer ones first."""
+        nodes, found = [root], list[ast.AST]()
+        for node in nodes:
+            if isinstance(node, ast.Name):
+                self.words.add(node.id)
+                continue
+            if isinstance(node, ast.Attribute):
+                self.words.add(node.attr)
+            elif isinstance(node, ast.Call | ast.BinOp):
+                found.append(node)
+            elif isinstance(node, ast.keyword):
+                self.words.add(node.arg or "")
+            elif isinstance(node, ast.Constant):
+                if isinstance(node.value, complex):
+                    self.words.add("complex")
+                continue
+            nodes.extend(children(node))
+        return found
+
+    @cached_property
+    def complex(self) -> bool:
+        """Whether anything in the file makes complex numbers."""
+        return not self.words.isdisjoint(COMPLEX)
 
     @cached_property
     def float64(self) -> bool:
@@ -121,9 +175,9 @@ class File:
         """The names of the functions that code under autocast calls, in this file or elsewhere."""
         calls = [call for frame in self.called for call in frame.calls]
         for frame in self.frames.all:
-            for stmt in statements(frame):
+            for stmt in self.statements[frame]:
                 if self.under(stmt):
-                    calls.extend(node for part in parts(stmt) for node in ast.walk(part) if isinstance(node, ast.Call))
+                    calls.extend(node for node in self.nodes[stmt] if isinstance(node, ast.Call))
         return {c.func.attr if isinstance(c.func, ast.Attribute) else dotted(c.func) for c in calls}
 
     def _called(self) -> set[Frame]:
@@ -136,7 +190,7 @@ class File:
             if self.roles.is_module(info) or self.roles.is_function(info):
                 queue.extend(m for name, m in info.methods.items() if name not in ("__init__", "backward"))
         for frame in self.frames.all:
-            inside = {node for stmt in statements(frame) if self.under(stmt) for part in parts(stmt) for node in ast.walk(part)}
+            inside = {node for stmt in self.statements[frame] if self.under(stmt) for node in self.nodes[stmt]}
             queue.extend(t for call in frame.calls if call in inside for t in self.roles.targets(call, frame))
         while queue:
             frame = queue.pop()
@@ -151,11 +205,6 @@ class File:
         return {f for f in found if isinstance(f.node, ast.stmt) and self.number(f.node) not in trains}
 
 
-def statements(frame: Frame) -> Iterator[ast.stmt]:
-    """The statements of a function, or of the module, without those of functions and classes inside."""
-    return own_statements(frame.node.body)
-
-
-def parts(stmt: ast.stmt) -> list[ast.AST]:
-    """The expressions of a statement itself, of a compound one those of its header."""
-    return header(stmt)
+def last_name(func: ast.expr) -> str:
+    """The last part of the name of what is called."""
+    return func.attr if isinstance(func, ast.Attribute) else dotted(func).rpartition(".")[2]

@@ -59,6 +59,7 @@ MATMULS = frozenset("mm matmul addmm".split())
 REAL = frozenset(
     "rfft rfft2 rfftn ihfft quantile nanquantile histc histogram ctc_loss embedding_bag complex polar view_as_complex".split()
 )
+WORDS = ONE | TWO | FOURIER | OTHER | METHODS | PRODUCTS | SPARSE | {"sparse", "CTCLoss", "per_sample_weights"}
 KEYWORDS = frozenset("input A B other real imag abs angle log_probs".split())
 
 
@@ -143,5 +144,6 @@ RULE = Rule(
     "computes in float32 what has no half precision",
     "give it float32: `tensor.float()`",
     nodes=(ast.BinOp, ast.Call),
+    words=WORDS,
     find=find,
 )

@@ -58,7 +58,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
             yield from _all(node.args[:2], f"`{dotted(node.func)}()`", at)
     elif targets := at.file.roles.targets(node, at.frame):
         for target in targets[:1]:
-            yield from _all([a for a, p in _passed(node, target) if at.floating(a) and _to_array(p, target)], "", at)
+            yield from _all([a for a, p in _passed(node, target) if _to_array(p, target) and at.floating(a)], "", at)
     elif at.runs:
         return
     elif name == "torch.save":

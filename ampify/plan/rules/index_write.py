@@ -30,7 +30,8 @@ from collections.abc import Iterator
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
 from ampify.plan.rules.base import Finding, Rule
-from ampify.plan.rules.constants import argument, last_name, operand
+from ampify.plan.rules.constants import argument, operand
+from ampify.plan.rules.file import last_name
 from ampify.plan.rules.site import Site
 
 _SOURCES: dict[str, tuple[tuple[int, str], ...]] = {  # where the sources are, counted without the tensor

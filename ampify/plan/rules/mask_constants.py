@@ -31,7 +31,8 @@ from collections.abc import Iterator
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
 from ampify.plan.rules.base import Finding, Rule
-from ampify.plan.rules.constants import argument, is_function, last_name, numbers, operand
+from ampify.plan.rules.constants import argument, is_function, numbers, operand
+from ampify.plan.rules.file import last_name
 from ampify.plan.rules.site import Site, verbatim
 
 LARGEST = 65504
@@ -71,8 +72,9 @@ def _call(node: ast.Call, at: Site) -> Iterator[Finding]:
         both = [*node.args[1:], *(k.value for k in node.keywords if k.arg in ("input", "self", "other"))]
         if not is_function(node, at) and isinstance(node.func, ast.Attribute):
             both = [node.func.value, *both]
-        for tensor in [a for a in both if at.half(a)][:1]:
-            for other in both:
+        limited = [a for a in both if any(_beyond(constant, at) for constant in _written(a, at))]
+        for tensor in [a for a in both if limited and at.half(a)][:1]:
+            for other in limited:
                 yield from _limited(other, tensor, at)
         return
     tensor_ = operand(node, at)
@@ -100,11 +102,10 @@ def _passed(tensor: ast.expr, at: Site) -> bool:
 def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False, sure: bool = False) -> Iterator[Finding]:
     """The number kept within the limits of the tensor, or the tensor made float32. With `sure` a number that is written with a
     point or exponent says that the tensor is a floating one."""
-    if not at.half(tensor):
+    beyond = [constant for constant in _written(value, at) if _beyond(constant, at)]
+    if not beyond or not at.half(tensor):
         return
-    for constant in _written(value, at):
-        if not _beyond(constant, at):
-            continue
+    for constant in beyond:
         found = Finding(constant, (), f"`{ast.unparse(constant)}`")
         known = numbers(constant, at)
         if not (at.floating(tensor) or (sure and known.values and all(isinstance(v, float) and v < 0 for v in known.values))):

@@ -27,7 +27,8 @@ from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
 from ampify.plan.rules.base import Finding, Rule
-from ampify.plan.rules.constants import is_function, last_name
+from ampify.plan.rules.constants import is_function
+from ampify.plan.rules.file import last_name
 from ampify.plan.rules.site import Site
 
 IN_PLACE = frozenset({"addmm_", "addbmm_", "baddbmm_", "addmv_"})

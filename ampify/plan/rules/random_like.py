@@ -26,7 +26,8 @@ import ast
 from collections.abc import Iterator
 
 from ampify.plan.rules.base import Finding, Rule
-from ampify.plan.rules.constants import is_function, last_name, operand
+from ampify.plan.rules.constants import is_function, operand
+from ampify.plan.rules.file import last_name
 from ampify.plan.rules.site import Site
 
 DRAWING = frozenset({"randn_like", "rand_like", "normal"})

@@ -8,9 +8,10 @@ from ampify.analysis.evidence import FLOATING, UNKNOWN
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision, Precisions
-from ampify.analysis.walk import walk
+from ampify.analysis.syntax import header
+from ampify.analysis.walk import children, walk
 from ampify.plan.edits import Disable, Insert, Splice
-from ampify.plan.rules.file import File, parts
+from ampify.plan.rules.file import File
 
 SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)  # statements that may stand with autocast off
 CONTAINERS = frozenset({"list", "dict", "tuple", "set", "deque", "defaultdict", "OrderedDict"})
@@ -21,6 +22,7 @@ class Site:
 
     def __init__(self, file: File, frame: Frame, stmt: ast.stmt, code: str) -> None:
         self.file, self.frame, self.stmt, self.code = file, frame, stmt, code
+        self._parents: dict[ast.AST, ast.AST] = {}
 
     @property
     def precisions(self) -> Precisions:
@@ -74,14 +76,19 @@ class Site:
 
     def complex(self, node: ast.expr) -> bool:
         """Whether an expression may be a complex tensor."""
-        return self.file.doubts.complex(node, self.frame)
+        return self.file.complex and self.file.doubts.complex(node, self.frame)
 
     def single(self, *nodes: ast.expr) -> bool:
         """Whether `.float()` changes nothing of tensors: they are in half or single precision, neither float64 nor complex."""
         return not self.file.float64 and not any(map(self.complex, nodes))
 
     def parent(self, node: ast.AST) -> ast.AST | None:
-        return self.precisions.parents.get(node)
+        """What an expression of the statement is a part of."""
+        if not self._parents:
+            for part in header(self.stmt):
+                self._parents[part] = self.stmt
+                self._parents.update((child, inner) for inner in walk(part) for child in children(inner))
+        return self._parents.get(node)
 
     # edits -------------------------------------------------------------------------------------------
 
@@ -151,7 +158,7 @@ def halves(stmt: ast.stmt, operands: list[ast.expr], at: Site) -> list[ast.expr]
             if isinstance(child, ast.expr):
                 visit(child)
 
-    for part in parts(stmt):
+    for part in header(stmt):
         if isinstance(part, ast.expr) and not isinstance(getattr(part, "ctx", None), ast.Store):
             visit(part)
     return found

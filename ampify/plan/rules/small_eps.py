@@ -27,7 +27,8 @@ from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
 from ampify.plan.rules.base import Finding, Rule
-from ampify.plan.rules.constants import argument, is_function, last_name, numbers, operand
+from ampify.plan.rules.constants import argument, is_function, numbers, operand
+from ampify.plan.rules.file import last_name
 from ampify.plan.rules.site import Site
 
 TINY = 2.0**-14  # the smallest normal number of float16
@@ -44,7 +45,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
             elif _small(node.left, at):
                 yield from _cast([node.right], node, at)
     elif isinstance(node, ast.AugAssign):
-        if isinstance(node.op, ast.Add | ast.Sub) and at.half(node.target) and at.tensor(node.target) and _small(node.value, at):
+        if isinstance(node.op, ast.Add | ast.Sub) and _small(node.value, at) and at.half(node.target) and at.tensor(node.target):
             yield _report(node)
     elif isinstance(node, ast.Call):
         yield from _call(node, at)
