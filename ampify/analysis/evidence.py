@@ -10,7 +10,20 @@ from functools import cached_property
 from ampify.analysis.callees import is_loss, layers
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.operators import FLOATS, KEEPING, LAYERS, LIKE, LOOKUPS, PASSING, QUESTIONS, SHARED, WIDENING
+from ampify.analysis.operators import (
+    FLOATS,
+    KEEPING,
+    LAYERS,
+    LIKE,
+    LOOKUPS,
+    METHODS,
+    PASSING,
+    QUESTIONS,
+    SAME,
+    SHARED,
+    UNARY,
+    WIDENING,
+)
 from ampify.analysis.roles import Roles
 from ampify.analysis.syntax import own_statements
 from ampify.analysis.walk import walk
@@ -98,12 +111,16 @@ class Evidence:
         name = self.roles.names.resolve(node.func)
         if isinstance(node.func, ast.Attribute) and not name.startswith("torch.") and not self.roles.names.is_foreign(node.func):
             method, receiver = node.func.attr, node.func.value
+            kind = UNKNOWN
+            if method in METHODS:
+                if method not in UNARY or not any(dotted(a) or isinstance(a, ast.Call) for a in node.args):
+                    kind = TENSOR if method in WIDENING else FLOATING
+            elif method in KEEPING | QUESTIONS or (method in SHARED and with_dim(node)):
+                kind = TENSOR
             if method == "backward":
                 yield receiver, FLOATING
-            elif method in FLOATS:
-                yield receiver, TENSOR if method in WIDENING else FLOATING
-            elif method in KEEPING | QUESTIONS or (method in SHARED and with_dim(node)):
-                yield receiver, TENSOR
+            elif kind is not UNKNOWN and may_be_tensor(receiver, self.frame, self.roles):
+                yield receiver, kind
         if not node.args:
             return
         last = name.rpartition(".")[2]
@@ -116,6 +133,19 @@ class Evidence:
         elif made := self.layers(node.func):
             if made <= LAYERS | LOOKUPS | PASSING:
                 yield node.args[0], FLOATING if made <= LAYERS else TENSOR
+
+
+def may_be_tensor(node: ast.expr, frame: Frame, roles: Roles) -> bool:
+    """Whether something of which nothing is known can be taken for a tensor by the name of its method: no attribute, which may be
+    anything, and no class or instance of one that is no layer of torch."""
+    if isinstance(node, ast.Attribute):
+        return node.attr in SAME and may_be_tensor(node.value, frame, roles)
+    text = dotted(node)
+    if text and (text in roles.frames.classes or roles.class_of(text, frame) is not None):
+        return False
+    built = [value for value, _ in roles.sources(text, frame)] if text else [node]
+    names = [roles.names.resolve(value.func) for value in built if isinstance(value, ast.Call)]
+    return not any(name.rpartition(".")[2][:1].isupper() and not name.startswith("torch.") for name in names)
 
 
 def end_of(node: ast.expr) -> Place:

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Callable
 
 from ampify.analysis.callees import builders, returned, targets
-from ampify.analysis.evidence import FLOATING, TENSOR, UNKNOWN, Evidence, Kind, end_of, with_dim
+from ampify.analysis.evidence import FLOATING, TENSOR, UNKNOWN, Evidence, Kind, end_of, may_be_tensor, with_dim
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.operators import (
@@ -28,11 +28,13 @@ from ampify.analysis.operators import (
     LOOKUPS,
     LOSSES,
     MAKING,
+    METHODS,
     NEW,
     PASSING,
     PICKING,
     SAME,
     SHARED,
+    UNARY,
     WRAPPING,
     dtype_asked,
 )
@@ -226,6 +228,8 @@ class Kinds:
 
     def _method(self, node: ast.Call, func: ast.Attribute, asked: Kind | None) -> Kind:
         method, receiver = func.attr, self.of(func.value)
+        if receiver is UNKNOWN and not self._fits(node, func):
+            return UNKNOWN
         if method in ("float", "double", "half", "bfloat16"):
             return UNKNOWN if self.roles.of(func.value, self.frame) is Role.MODEL else FLOATING
         if method in ("to", "cuda", "clone", "type"):
@@ -236,7 +240,7 @@ class Kinds:
             return asked if asked is not None else max(TENSOR, receiver)
         if method in MATMULS and receiver is TENSOR and all(self.of(a) is TENSOR for a in node.args):
             return TENSOR
-        if method in FLOATS | DENSITIES or (receiver is not UNKNOWN and method in LEARNED):
+        if method in METHODS | DENSITIES or (receiver is not UNKNOWN and method in LEARNED):
             return FLOATING
         if method in INTEGRAL and receiver is not UNKNOWN:
             return TENSOR
@@ -249,6 +253,12 @@ class Kinds:
         if receiver is not UNKNOWN and (known or in_place or method in SHARED):
             return receiver
         return TENSOR if known else UNKNOWN
+
+    def _fits(self, node: ast.Call, func: ast.Attribute) -> bool:
+        """Whether the name of a method tells that it is a tensor's: `s.norm(h)` is of something else, as norms take no tensor."""
+        if func.attr in UNARY and any(self.of(a) is not UNKNOWN for a in node.args):
+            return False
+        return may_be_tensor(func.value, self.frame, self.roles)
 
     def _layer(self, kind: str, node: ast.Call) -> Kind:
         """What a layer of a class of torch.nn gives."""

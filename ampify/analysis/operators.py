@@ -50,6 +50,13 @@ WIDENING = frozenset(  # of these, those that take integers too
         "baddbmm einsum l1_loss interpolate pairwise_distance"
     ).split()
 )
+METHODS = frozenset(  # of these, those that tensors have
+    (
+        "softmax log_softmax sigmoid tanh exp expm1 log log2 log10 log1p sqrt rsqrt norm logsumexp matmul mm bmm mv addmm "
+        "baddbmm reciprocal erf sin cos atan2 lerp"
+    ).split()
+)
+UNARY = METHODS - frozenset("matmul mm bmm mv addmm baddbmm atan2 lerp".split())  # that take no other tensor
 KEEPING = frozenset(  # with results like their operands, and which arrays do not have either
     (
         "view unsqueeze permute contiguous detach expand expand_as chunk unbind masked_fill masked_select gather "
