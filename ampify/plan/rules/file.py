@@ -19,6 +19,7 @@ from ampify.program import Kind
 
 Regions = Callable[[ast.stmt], bool]
 DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torch.cuda.DoubleTensor"})
+SINGLE = frozenset(f"torch.{name}" for name in "float float32 FloatTensor cuda.FloatTensor".split())
 FLOAT64 = frozenset(  # functions of NumPy's with arrays of float64
     "linspace logspace geomspace eye identity zeros ones empty rand randn random random_sample normal uniform hamming".split()
 )
@@ -102,13 +103,24 @@ class File:
     def float64(self) -> bool:
         """Whether the file works in float64, so that `.float()` would not be a no-op."""
         return any(
-            (isinstance(node, ast.Attribute) and (node.attr == "double" or self.resolve(node) in DOUBLE))
+            (isinstance(node, ast.Attribute) and (node.attr == "double" or self._is_float64(node)))
             or (isinstance(node, ast.Name) and self.resolve(node) in DOUBLE)
             or (isinstance(node, ast.Constant) and node.value in DOUBLE)
             or (isinstance(node, ast.keyword) and node.arg == "dtype" and self._is_python_float(node.value))
-            or (isinstance(node, ast.Call) and self._keeps_float64(node))
+            or (isinstance(node, ast.Call) and (self._keeps_float64(node) or self._sets_default(node)))
             for node in walk(self.reading.tree)
         )
+
+    def _is_float64(self, node: ast.Attribute) -> bool:
+        """Whether an attribute is a dtype of torch's of float64, or may be."""
+        return self.resolve(node) in DOUBLE or (node.attr in ("float64", "DoubleTensor") and not self.names.is_foreign(node))
+
+    def _sets_default(self, node: ast.Call) -> bool:
+        """Whether tensors are made in another precision than float32 by default, or may be."""
+        if self.resolve(node.func) not in ("torch.set_default_dtype", "torch.set_default_tensor_type") or not node.args:
+            return False
+        given = node.args[0]
+        return (given.value if isinstance(given, ast.Constant) else self.resolve(given)) not in SINGLE
 
     def _is_python_float(self, node: ast.expr) -> bool:
         """Whether a dtype is Python's `float`, which is float64."""
