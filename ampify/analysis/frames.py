@@ -204,6 +204,10 @@ class Frames:
                 queue.extend(b for b in bases if b is not None)
         return found
 
+    def own_family(self, info: ClassInfo) -> list[ClassInfo]:
+        """A class and those of its bases that this file defines."""
+        return [member for member in self.family(info) if member.home is self]
+
     def methods_used(self, text: str, frame: Frame) -> set[str]:
         """The methods called on a value, in the frame (or, for an attribute of the instance, the class) that holds it."""
         record = self._record(frame, text)

@@ -14,6 +14,21 @@ from enum import IntEnum
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
+from ampify.analysis.operators import (
+    COMPLEX,
+    FACTORIES,
+    FOLLOWING,
+    FULL_DTYPES,
+    HALF_DTYPES,
+    LIKE,
+    MULTIPLYING,
+    NEW,
+    NOT_FLOATING,
+    PICKING,
+    SAME,
+    WIDE,
+    dtype_asked,
+)
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.syntax import blocks_of, header
 from ampify.analysis.vocabulary import MATMULS, PASSIVE
@@ -30,51 +45,6 @@ class Precision(IntEnum):
 
 NONE, FULL, MAYBE, HALF = Precision
 
-DTYPES = {
-    **dict.fromkeys(("torch.float", "torch.float32", "torch.double", "torch.float64"), FULL),
-    **dict.fromkeys(("torch.half", "torch.float16", "torch.bfloat16"), HALF),
-    **dict.fromkeys((f"torch.{n}" for n in "bool int int8 int16 int32 int64 long short uint8".split()), NONE),
-}
-DTYPES |= dict.fromkeys((f"torch.{n}" for n in "complex64 complex128 cfloat cdouble chalf".split()), NONE)
-FACTORIES = frozenset(
-    "zeros ones rand randn full tensor as_tensor empty eye linspace normal from_numpy FloatTensor Tensor".split()
-)
-LIKE = frozenset("zeros_like ones_like rand_like randn_like full_like empty_like".split())
-NEW = frozenset("new_zeros new_ones new_full new_tensor new_empty new".split())
-NOT_FLOATING = frozenset(
-    (
-        "long int short bool byte item size dim ndim numel nelement tolist numpy argmax argmin argsort nonzero eq ne gt lt ge le "
-        "isnan isinf isfinite logical_and logical_or logical_not data_ptr element_size is_floating_point arange randint "
-        "randperm multinomial bincount allclose equal is_tensor len isinstance range str print format any all searchsorted "
-        "one_hot finfo device no_grad manual_seed get_device stride backward requires_grad_ hasattr getattr id type"
-    ).split()
-)
-WIDE = frozenset(  # float32 on CUDA, as it comes on the CPU (or the other way round)
-    (
-        "softmax log_softmax softmin exp log log10 log2 log1p expm1 pow sum prod norm cumsum cumprod mean var std logsumexp "
-        "softplus layer_norm group_norm rms_norm cosine_similarity cdist pdist dist renorm rsqrt reciprocal tan acos asin cosh "
-        "sinh erfinv mse_loss l1_loss smooth_l1_loss nll_loss cross_entropy kl_div binary_cross_entropy_with_logits "
-        "gumbel_softmax interpolate upsample cat stack index_put scatter_add where maximum minimum lerp normalize"
-    ).split()
-)
-COMPLEX = frozenset({"complex", "polar", "view_as_complex", "stft"})
-MULTIPLYING = frozenset(
-    (
-        "Linear Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d LazyLinear LazyConv2d GRU LSTM RNN GRUCell "
-        "LSTMCell RNNCell MultiheadAttention"
-    ).split()
-)
-KEEPING = frozenset(
-    (
-        "ReLU ReLU6 LeakyReLU ELU SELU CELU GELU SiLU Mish Tanh Sigmoid Hardtanh Hardswish Dropout Dropout1d Dropout2d Dropout3d "
-        "Flatten Unflatten Identity MaxPool1d MaxPool2d MaxPool3d AvgPool1d AvgPool2d AvgPool3d AdaptiveAvgPool1d "
-        "AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool2d ZeroPad2d ReflectionPad2d PixelShuffle BatchNorm1d BatchNorm2d "
-        "BatchNorm3d InstanceNorm1d InstanceNorm2d ChannelShuffle"
-    ).split()
-)
-RANKED = frozenset("max min sort topk kthvalue median mode cummax cummin".split())  # values, and their indices
-SAME = frozenset({"T", "mT", "H", "data", "real", "grad", "values"})  # attributes with the tensor's own dtype
-
 
 class Precisions:
     """The precisions of all expressions of one function; `under` tells which of its statements run under autocast."""
@@ -84,7 +54,8 @@ class Precisions:
         self.values: dict[ast.AST, Precision] = {}
         self.named: dict[str, Precision] = {}
         self.inside = called
-        self.parents: dict[ast.AST, ast.AST] = {}
+        self._bound: set[str] = set()  # the names that the innermost loop has bound by now, on all paths
+        self._looked: set[str] = set()  # those that it has read without
         self.kinds = kinds
         kinds.start()
         node = frame.node
@@ -110,8 +81,6 @@ class Precisions:
         if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
             return
         before, self.inside = self.inside, self.inside or self.under(stmt)
-        for part in header(stmt):
-            self.parents[part] = stmt
         if isinstance(stmt, ast.Assign):
             value = self._of(stmt.value)
             for target in stmt.targets:
@@ -123,25 +92,19 @@ class Precisions:
             if old is NONE and new is not NONE:  # `loss = 0`, `loss += criterion(...)`; else the tensor keeps its own dtype
                 self._bind(stmt.target, new, stmt.value)
         elif isinstance(stmt, ast.For | ast.AsyncFor | ast.While):
-            for _ in range(2):  # twice, for values that a loop carries round
-                earlier, kinds = dict(self.named), dict(self.kinds.named)
-                if isinstance(stmt, ast.While):
-                    self._of(stmt.test)
-                else:
-                    self._bind(stmt.target, self._element(stmt.iter), None, stmt.iter)
-                self._block(stmt.body)
-                self._merge(earlier)
-                self.kinds.join(kinds)
+            self._loop(stmt)
             self._block(stmt.orelse)
         elif isinstance(stmt, ast.If):
             self._of(stmt.test)
-            untouched, kinds = dict(self.named), dict(self.kinds.named)
+            untouched, kinds, bound = dict(self.named), dict(self.kinds.named), set(self._bound)
             self._block(stmt.body)
             taken, self.named = self.named, untouched
             kinds = self.kinds.back_to(kinds)
+            bound, self._bound = self._bound, bound
             self._block(stmt.orelse)
             self._merge(taken)
             self.kinds.join(kinds)
+            self._bound &= bound
         else:
             for part in header(stmt):
                 if isinstance(part, ast.expr):
@@ -149,6 +112,26 @@ class Precisions:
             for block in blocks_of(stmt):
                 self._block(block)
         self.inside = before
+
+    def _loop(self, stmt: ast.For | ast.AsyncFor | ast.While) -> None:
+        """The body of a loop: once more if values are read in it that it carries round."""
+        outside, bound, looked = self._looked, self._bound, set[str]()
+        for _ in range(2):
+            earlier, kinds = dict(self.named), dict(self.kinds.named)
+            self._bound, self._looked = set(), looked
+            if isinstance(stmt, ast.While):
+                self._of(stmt.test)
+            else:
+                self._bind(stmt.target, self._element(stmt.iter), None, stmt.iter, None)
+            self._block(stmt.body)
+            self._merge(earlier)
+            self.kinds.join(kinds)
+            carried = {name for name, value in self.named.items() if earlier.get(name) is not value}
+            carried |= {name for name, kind in self.kinds.named.items() if kinds.get(name) is not kind}
+            if carried.isdisjoint(looked):
+                break
+        outside |= looked - bound
+        self._looked, self._bound = outside, bound
 
     def _merge(self, other: dict[str, Precision]) -> None:
         """Names are now what they are here, or what they are there."""
@@ -159,32 +142,35 @@ class Precisions:
         value = self._of(node)
         return value if value is not NONE or self.inside else FULL
 
-    def _bind(self, target: ast.expr, value: Precision, source: ast.expr | None, whole: ast.expr | None = None) -> None:
-        """A name gets a value: that of `source`, or else an element of `whole`."""
+    def _bind(
+        self,
+        target: ast.expr,
+        value: Precision,
+        source: ast.expr | None,
+        whole: ast.expr | None = None,
+        path: tuple[int, ...] | None = (),
+    ) -> None:
+        """A name gets a value: that of `source`, or else what is at `path` in `whole`, or an element of it, without a path."""
         if isinstance(target, ast.Tuple | ast.List):
             parts = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(target.elts) else None
             for i, element in enumerate(target.elts):
                 part = NONE if i == 1 and _ranks(source) else value
-                self._bind(element, self._of(parts[i]) if parts else part, parts[i] if parts else None, source or whole)
+                inner = () if parts else (*path, i) if path is not None else None
+                self._bind(element, self._of(parts[i]) if parts else part, parts[i] if parts else None, source or whole, inner)
         elif isinstance(target, ast.Starred):
-            self._bind(target.value, value, None, source or whole)
+            self._bind(target.value, value, None, source or whole, None)
         elif isinstance(target, ast.Subscript):
             self._of(target)  # an element written; the whole keeps its dtype
         elif dotted(target):
             self.named[dotted(target)] = value
-            self.kinds.bind(dotted(target), source, whole)
+            self._bound.add(dotted(target))
+            self.kinds.bind(dotted(target), source, whole, path)
         self.values[target] = value
         self.kinds.told(target)
-        self._note(target)
 
     # expressions -------------------------------------------------------------------------------------
 
-    def _note(self, node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
-            self.parents[child] = node
-
     def _of(self, node: ast.expr) -> Precision:
-        self._note(node)
         value = self._evaluate(node)
         self.values[node] = join(self.values.get(node, NONE), value)
         self.kinds.told(node)
@@ -213,8 +199,7 @@ class Precisions:
             return value
         if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
             for comprehension in node.generators:
-                self._note(comprehension)
-                self._bind(comprehension.target, self._element(comprehension.iter), None, comprehension.iter)
+                self._bind(comprehension.target, self._element(comprehension.iter), None, comprehension.iter, None)
                 for test in comprehension.ifs:
                     self._of(test)
             return self._of(node.elt)
@@ -228,6 +213,8 @@ class Precisions:
 
     def _place(self, node: ast.Name | ast.Attribute | ast.Subscript) -> Precision:
         text = dotted(node)
+        if text not in self._bound:
+            self._looked.add(text)
         if isinstance(node, ast.Subscript):
             value = self._of(node.value)
             self._of(node.slice)
@@ -268,9 +255,6 @@ class Precisions:
 
     def _call(self, node: ast.Call) -> Precision:
         given = [*node.args, *(k.value for k in node.keywords)]
-        self._note(node.func)
-        for keyword in node.keywords:
-            self._note(keyword)
         operands = [self._of(a) for a in given]
         name = self.roles.names.resolve(node.func)
         last = name.rpartition(".")[2]
@@ -320,7 +304,7 @@ class Precisions:
             return operands[0] if operands else NONE
         if last in MATMULS:
             return self._product(*operands)
-        if name.startswith("torch.fft.") or last in COMPLEX:
+        if name.startswith("torch.fft.") or name in COMPLEX or last == "stft":
             return FULL if last in ("irfft", "irfft2", "irfftn", "hfft") else NONE
         if name.startswith("torch.utils.checkpoint."):
             return MAYBE
@@ -330,12 +314,11 @@ class Precisions:
     def _foreign(self, node: ast.Call, operands: list[Precision]) -> Precision:
         """A call of a layer, of a function of the file, or of something unknown."""
         text = dotted(node.func)
-        layers = {self.roles.names.resolve(v.func) for v, _ in self.roles.sources(text, self.frame) if isinstance(v, ast.Call)}
-        kinds = {layer.rpartition(".")[2] for layer in layers if layer.startswith("torch.nn.")}
-        if kinds and len(kinds) == len(layers):
+        kinds = self.kinds.evidence.layers(node.func)
+        if kinds:
             if kinds <= MULTIPLYING:
                 return self._product(*operands)
-            if kinds <= KEEPING:
+            if kinds <= FOLLOWING:
                 return operands[0] if operands else NONE
             if kinds == {"Embedding"}:
                 return FULL
@@ -348,13 +331,13 @@ class Precisions:
 
     def _dtype(self, node: ast.Call) -> Precision | None:
         """What `dtype=`, or a dtype among the arguments, asks for: by its name, or as that of another tensor."""
-        for argument in (*node.args, *(k.value for k in node.keywords)):
-            found = DTYPES.get(self.roles.names.resolve(argument))
-            if found is not None:
-                return found
-            if isinstance(argument, ast.Attribute) and argument.attr == "dtype":
-                return self.of(argument.value)
-        return None
+        dtype = dtype_asked(node, self.roles.names)
+        if dtype is None:
+            return None
+        if isinstance(dtype, ast.Attribute) and dtype.attr == "dtype":
+            return self.of(dtype.value)
+        name = self.roles.names.resolve(dtype)
+        return FULL if name in FULL_DTYPES else HALF if name in HALF_DTYPES else NONE
 
 
 def join(a: Precision, b: Precision) -> Precision:
@@ -376,7 +359,7 @@ def _ranks(node: ast.expr | None) -> bool:
     """Whether an expression gives values and their indices, such as `x.max(1)`."""
     if not isinstance(node, ast.Call):
         return False
-    return (node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)) in RANKED
+    return (node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)) in PICKING
 
 
 def _annotated(argument: ast.arg) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ampify.analysis.frames import Binding, Frame, Frames
+from ampify.analysis.modules import Built, Modules, Place
 from ampify.analysis.names import Names, dotted
-from ampify.analysis.roles import FLUENT, WRAPPER_CLASSES, WRAPPERS, Roles, element
-from ampify.analysis.syntax import blocks_of, header, own_statements
-from ampify.analysis.walk import walk
+from ampify.analysis.roles import Roles, element
+from ampify.analysis.syntax import blocks_of, own_statements
 
 SQUASHING = frozenset(
     "torch.sigmoid torch.softmax torch.special.expit torch.special.softmax torch.nn.functional.sigmoid "
@@ -33,7 +33,7 @@ PASSING = frozenset(  # functions and methods that keep float32, and whose value
 )
 SAME = frozenset({"data", "T", "mT"})
 Path = tuple[object, ...]
-Place = tuple[ast.stmt, str]
+Block = tuple[list[ast.stmt], ast.stmt | None]
 
 
 class Origin(NamedTuple):
@@ -49,36 +49,17 @@ class Origin(NamedTuple):
     aside: bool = False
 
 
-class Built(NamedTuple):
-    """What builds a module, and where it is bound; `value` is None where that is not in sight."""
-
-    value: ast.Call | None
-    place: Place | None
-
-
 class Probabilities:
     """Answers where the values of one file come from."""
 
     def __init__(self, names: Names, frames: Frames, roles: Roles) -> None:
         self.names, self.frames, self.roles = names, frames, roles
-        self.home: dict[ast.AST, tuple[ast.stmt, Frame]] = {}  # of each expression
-        self._above: dict[
-            ast.stmt, tuple[list[ast.stmt], ast.stmt | None]
-        ] = {}  # of each statement: its block, and whose that is
-        self._bound: dict[tuple[ast.stmt, str], list[Binding]] = {}
+        self.modules = Modules(names, frames, roles)
+        self.home, self._bound = self.modules.home, self.modules.bound
+        self._above: dict[ast.stmt, Block] = {}  # of each statement: its block, and whose that is
         for frame in frames.all:
             self._blocks(frame.node.body, None)
-            for stmt in own_statements(frame.node.body):
-                self.home.update((node, (stmt, frame)) for part in header(stmt) for node in walk(part))
-        tables = [(f.bindings, "") for f in frames.all] + [(c.attributes, "self") for c in frames.classes.values()]
-        for bindings, own in tables:
-            for text, all_bound in bindings.items():
-                for b in all_bound:
-                    if b.value is not None and b.value in self.home:
-                        local = self._spelled(text, b.frame) if own else text
-                        self._bound.setdefault((self.home[b.value][0], local), []).append(b)
         self._seen: set[tuple[ast.AST, Path]] = set()
-        self._modules: dict[tuple[str, Frame], list[Built]] = {}
 
     def origins(self, node: ast.expr) -> list[Origin]:
         """Where the value of an expression comes from."""
@@ -155,7 +136,9 @@ class Probabilities:
             yield Origin(node, aside=aside)
 
     def _binding(self, b: Binding, node: ast.Name | ast.Attribute, path: Path, aside: bool) -> Iterator[Origin]:
-        values = list(self._passed(dotted(node), b.frame)) if b.how == "param" else [b.value] if b.value is not None else []
+        values = (
+            list(self.modules.passed(dotted(node), b.frame)) if b.how == "param" else [b.value] if b.value is not None else []
+        )
         if b.how == "assign":
             path = (*b.path, *path)
         elif b.how == "for":
@@ -202,19 +185,6 @@ class Probabilities:
                 return found, True
         return found, False
 
-    def _passed(self, name: str, frame: Frame) -> Iterator[ast.expr]:
-        """What callers in this file pass for a parameter, also those that call a module for its `forward`."""
-        yield from (value for value, _ in self.roles.passed(name, frame))
-        if frame.owner is None or frame.name != "forward" or isinstance(frame.node, ast.Module):
-            return
-        positional = [a.arg for a in frame.node.args.args][1:]
-        for other in self.frames.all:
-            for call in other.calls:
-                built = self.built(call.func, other) if dotted(call.func) not in ("", frame.name) else []
-                if any(b.value is not None and self._class(b.value) == frame.owner.node.name for b in built):
-                    at = positional.index(name) if name in positional else len(call.args)
-                    yield from [k.value for k in call.keywords if k.arg == name] or call.args[at : at + 1]
-
     # calls -------------------------------------------------------------------------------------------
 
     def _call(self, node: ast.Call, path: Path, aside: bool) -> Iterator[Origin]:
@@ -225,7 +195,7 @@ class Probabilities:
         if name in SQUASHING and given:
             yield Origin(node, operand=given[0])
         elif name == "torch.nn.parallel.data_parallel" and given:
-            for one in self.built(given[0], frame) or [Built(None, None)]:
+            for one in self.modules.built(given[0], frame) or [Built(None, None)]:
                 yield from self._applied(one, node, path, aside)
         elif name.startswith("torch."):
             if last not in PASSING or not given:
@@ -235,10 +205,10 @@ class Probabilities:
             rest = (None,) if last in ("cat", "stack", "concat") else ()
             yield from self._follow(first[0], (*rest, *path), aside) if first else ()
             yield from self._all(first[1:], path, True)
-        elif built := self.built(node.func, frame):
+        elif built := self.modules.built(node.func, frame):
             for one in built:
                 yield from self._applied(one, node, path, aside)
-        elif targets := self.roles.targets(node, frame):
+        elif targets := self.roles.own_targets(node, frame):
             for target in targets:
                 yield from self._returned(node, target, path, aside)
         elif isinstance(node.func, ast.Attribute) and node.func.attr in ("sigmoid", "softmax"):
@@ -268,9 +238,9 @@ class Probabilities:
             yield from self._sequential(value, place, node, path, aside)
         elif name.startswith("torch.nn.") and name.rpartition(".")[2] in SHAPING and node.args:
             yield from self._follow(node.args[0], path, aside)
-        elif self._class(value):
-            info = self.frames.classes[self._class(value)]
-            method = next((m.methods["forward"] for m in self.frames.family(info) if "forward" in m.methods), None)
+        elif self.modules.class_of(value):
+            info = self.frames.classes[self.modules.class_of(value)]
+            method = next((m.methods["forward"] for m in self.frames.own_family(info) if "forward" in m.methods), None)
             yield from [Origin(node, aside=aside)] if method is None else self._returned(node, method, path, aside)
         else:
             yield Origin(node, aside=aside)
@@ -289,76 +259,8 @@ class Probabilities:
                 where = (place[0], f"{place[1]}[-{index}]") if place else None
                 yield from self._applied(Built(layer, where), node, path, aside)
             else:
-                built = self.built(layer, self.home[layer][1]) if dotted(layer) else []
+                built = self.modules.built(layer, self.home[layer][1]) if dotted(layer) else []
                 for one in built or [Built(None, None)]:
                     yield from self._applied(one, node, path, aside)
             return
         yield Origin(node, aside=aside)
-
-    # modules -----------------------------------------------------------------------------------------
-
-    def place(self, call: ast.Call) -> Place | None:
-        """The plain assignment that binds what a call builds, and the text that it is bound to."""
-        for (stmt, text), bindings in self._bound.items():
-            for b in bindings:
-                value, rest = element(b.value, b.path) if b.value is not None else (None, ())
-                while isinstance(value, ast.Call) and value is not call and isinstance(value.func, ast.Attribute):
-                    value = value.func.value if value.func.attr in FLUENT else None
-                if value is call and not rest and b.how == "assign" and isinstance(stmt, ast.Assign | ast.AnnAssign):
-                    return stmt, text
-        return None
-
-    def built(self, node: ast.expr, frame: Frame) -> list[Built]:
-        """What builds the module that an expression stands for; empty if it stands for no module."""
-        return list(self._built(node, frame, None))
-
-    def _built(self, node: ast.expr, frame: Frame, place: Place | None) -> Iterator[Built]:
-        while isinstance(node, ast.Call):
-            name = self.roles.callee(node.func)
-            if isinstance(node.func, ast.Attribute) and node.func.attr in FLUENT and not name.startswith("torch."):
-                node = node.func.value
-            elif (name in (*WRAPPERS, "copy.deepcopy", "copy.copy") or name.rpartition(".")[2] in WRAPPER_CLASSES) and node.args:
-                node, place = node.args[0], None
-            elif (name.startswith("torch.nn.") and name.rpartition(".")[2][:1].isupper()) or self._class(node):
-                yield Built(node, place)
-                return
-            else:
-                returned = self.roles.returns(node, frame)
-                for value, where in returned:
-                    yield from self._built(value, where, place if isinstance(value, ast.Call) and len(returned) == 1 else None)
-                return
-        if isinstance(node, ast.IfExp):
-            yield from (b for part in (node.body, node.orelse) for b in self._built(part, frame, None))
-        elif dotted(node):
-            key = (dotted(node), frame)
-            if key not in self._modules:
-                self._modules[key] = []  # a question that comes back to itself gets nothing
-                self._modules[key] = list(dict.fromkeys(self._named(node, frame)))
-            yield from self._modules[key]
-
-    def _named(self, node: ast.expr, frame: Frame) -> Iterator[Built]:
-        text = dotted(node)
-        found = [(b, text) for b in self.frames.lookup(text, frame)]
-        if not found and isinstance(node, ast.Attribute):
-            for owner in self.built(node.value, frame):
-                for info in self.frames.family(self.frames.classes[self._class(owner.value)]) if self._class(owner.value) else ():
-                    found.extend((b, f"self.{node.attr}") for b in info.attributes.get(f"self.{node.attr}", ()))
-        for b, local in found:
-            if b.how == "param":
-                for value in self._passed(local, b.frame):
-                    yield from self._built(value, self.home[value][1] if value in self.home else b.frame, None)
-            elif b.how == "assign" and b.value is not None:
-                value, rest = element(b.value, b.path)
-                stmt = self.home[b.value][0] if b.value in self.home else None
-                simple = isinstance(stmt, ast.Assign | ast.AnnAssign)
-                if not rest:
-                    yield from self._built(value, b.frame, (stmt, self._spelled(local, b.frame)) if stmt and simple else None)
-
-    def _class(self, value: ast.Call | None) -> str:
-        """The name of the class of this file that a call makes an instance of, or an empty string."""
-        return value.func.id if value and isinstance(value.func, ast.Name) and value.func.id in self.frames.classes else ""
-
-    def _spelled(self, text: str, frame: Frame) -> str:
-        """An attribute of the instance as a method spells it."""
-        method = self.frames.method_of(frame)
-        return f"{method.self_name}{text[4:]}" if method is not None and text.startswith("self.") else text

@@ -247,6 +247,10 @@ class Roles:
             self._targets[call] = self._find_targets(call, frame)
         return self._targets[call]
 
+    def own_targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
+        """The functions or methods of this file itself that a call runs."""
+        return [target for target in self.targets(call, frame) if target.home is self.frames]
+
     def _find_targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
         func, file = call.func, self.frames.file
         if isinstance(func, ast.Name):

@@ -5,8 +5,8 @@ import ast
 import pytest
 
 from ampify.analysis.analyse import read
-from ampify.analysis.kinds import FLOATING, TENSOR, UNKNOWN, Kind
-from ampify.plan.rules.base import File
+from ampify.analysis.evidence import FLOATING, TENSOR, UNKNOWN, Kind
+from ampify.plan.rules.file import File
 
 SCRIPT = """
 import numpy as np
@@ -38,6 +38,8 @@ class Net(nn.Module):
         self.register_buffer("memory", torch.zeros(3))
         self.register_buffer("steps", torch.tensor(3))
         self.options = {}
+        self.criterion = nn.CrossEntropyLoss()
+        self.moved = nn.Linear(4, 4).to("cuda")
     def forward(self, x, ids, rate, other, flags: torch.Tensor):
         h = self.fc(x)
         e = self.emb(ids)
@@ -85,6 +87,11 @@ CASES = [
     ("halve(h, other)", FLOATING),
     ("pick(h)", FLOATING),
     ("h if rate else None", UNKNOWN),
+    ("self.criterion(other, ids)", FLOATING),
+    ("self.moved(other)", FLOATING),
+    ("ids.mul(h)", FLOATING),
+    ("torch.zeros(3, dtype=torch.cfloat)", TENSOR),
+    ("h.max(1)[1]", TENSOR),
 ]
 
 
@@ -105,6 +112,29 @@ def test_kinds(expression: str, kind: Kind) -> None:
 
 def test_the_indices_of_topk_are_no_floating_point_numbers() -> None:
     assert kind_of("h\n        values, indices = h.topk(2)\n        WANTED = indices") is TENSOR
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("WANTED = other.foo()\n        WANTED.backward()", FLOATING),
+        ("WANTED = other.foo()\n        self.criterion(WANTED, ids)", FLOATING),
+        ("WANTED = other.foo(WANTED.softmax(-1))", UNKNOWN),  # that was another value
+        ("WANTED = other.foo()\n        WANTED = WANTED.softmax(-1)", FLOATING),
+        ("WANTED, rest = pick(h)", FLOATING),
+        ("rest, WANTED = pair(h, rate)", UNKNOWN),
+        ("WANTED, rest = pair(h, rate)", FLOATING),
+        ("WANTED = rate.sort()", UNKNOWN),
+    ],
+)
+def test_what_is_done_with_a_name_tells_what_it_holds(body: str, kind: Kind) -> None:
+    script = SCRIPT.replace("WANTED = EXPRESSION", body.replace("WANTED", "value"))
+    reading = read(ast.parse(script.replace("def pick", "def pair(a, b):\n    return a, b\n\ndef pick")))
+    file = File(reading, lambda stmt: False, lambda stmt: False)
+    frame = next(f for f in file.frames.all if f.owner is not None and f.owner.node.name == "Net" and f.name == "forward")
+    assert isinstance(frame.node, ast.FunctionDef)
+    kinds = file.precisions(frame).kinds
+    assert kinds.named["value"] is kind
 
 
 def test_a_parameter_is_followed_to_the_calls() -> None:

@@ -8,7 +8,7 @@ from ampify.analysis.analyse import Reading, read
 from ampify.analysis.frames import Frame
 from ampify.analysis.kinds import Kinds
 from ampify.analysis.precision import FULL, HALF, MAYBE, NONE, Precision, Precisions, combine, join
-from ampify.plan.rules.base import File
+from ampify.plan.rules.file import File
 
 MODEL = """\
 import torch

@@ -6,6 +6,8 @@ from tests.rules.snippets import check_left_alone, check_reported, check_written
 
 NEW = "out = torch.zeros(3, 4)\n"
 LEFT_ALONE = [
+    "out = torch.full_like(h, 0.0)\nvalues, picked = torch.topk(h, 2)\nout.scatter_(1, picked, values)\nh = out",
+    "h = torch.flip(h, dims=[1])\nrow = h[:, idx].clone()\nh[:, idx] = row",
     NEW + "out[0] = h[0]\nh = out",
     NEW + "out[:2] = h[:2]\nh = out",
     NEW + "out[..., None, 1:] = h[..., None, 1:]\nh = out",

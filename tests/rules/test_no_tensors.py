@@ -13,10 +13,19 @@ import torch.nn.functional as F
 from torch import nn
 
 
+class Scale:
+    def __init__(self, by):
+        self.by = by
+
+    def norm(self, value):
+        return self.by
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(8, 8)
+        self.scale = Scale(2.0)
         self.heads = nn.ModuleList([nn.Linear(8, 8)])
 
     def forward(self, x, d, t=None, max=3):
@@ -48,9 +57,17 @@ LEFT = [
     "two = d @ d; h = h + d.masked_fill(two == 0, 100000)",
     "d = d.masked_fill(d == 0, 1e9)",
     "h.masked_fill_(h > 0, -1e9)",
+    "h = h / (self.scale.norm(h) + 1e-8)",
+    "h = h / (self.options.norm(h) + 1e-8)",
+    "h = h / (t.norm(h) + 1e-8)",
+    "s = Scale(2.0); h = h / (s.norm(h) + 1e-8)",
+    "h = h / (Scale(2.0).norm(h) + 1e-8)",
+    "h = h / (t.scale.log(h) + 1e-8)",
 ]
 
 WRITTEN = [
+    ("h = h / (h.norm(2, -1) + 1e-8)", "(h.norm(2, -1).float() + 1e-8)"),
+    ("h = h / (h.data.norm() + 1e-8)", "(h.data.norm().float() + 1e-8)"),
     ("h[t.long()] = self.heads[0](x)", "h[t.long()] = self.heads[0](x).to(h.dtype)"),
     ("i = t.long(); h[i] = self.heads[d](x)", "h[i] = self.heads[d](x).to(h.dtype)"),
     ("i = t.long(); h[i] = self.fc(x).to(x.device)", "h[i] = self.fc(x).to(x.device).to(h.dtype)"),

@@ -39,13 +39,20 @@ WRITTEN = [
     ("h = torch.clamp(h.norm(dim=1), min=1e-8)", "h = torch.clamp(h.norm(dim=1).float(), min=1e-8)"),
     ("h = h.clamp_min(1e-8)", "h = h.float().clamp_min(1e-8)"),
     ("h = h / h.norm().clamp_(min=1e-8)", "h = h / h.norm().float().clamp_(min=1e-8)"),
+    ("torch.set_default_dtype(torch.float32)\nh = h + 1e-8", "torch.set_default_dtype(torch.float32)\nh = h.float() + 1e-8"),
     ("h = h.add(1e-8).sqrt()", "h = h.float().add(1e-8).sqrt()"),
     ("h = F.normalize(h, dim=-1)", "h = F.normalize(h.float(), dim=-1)"),
     ("h = F.normalize(h, dim=-1, eps=1e-8)", "h = F.normalize(h.float(), dim=-1, eps=1e-8)"),
     ("h = F.cosine_similarity(h, x)", "h = F.cosine_similarity(h.float(), x.float())"),
 ]
 
-REPORTED = ["h += 1e-8", "h.clamp_(min=1e-8)", "h.add_(1e-8)", "h = h.double() + (h + 1e-8)"]
+REPORTED = [
+    "h += 1e-8",
+    "h.clamp_(min=1e-8)",
+    "h.add_(1e-8)",
+    "h = h.double() + (h + 1e-8)",
+    "torch.set_default_dtype(idx.dtype)\nh = h + 1e-8",
+]
 
 
 @pytest.mark.parametrize("body", LEFT_ALONE)

@@ -38,17 +38,23 @@ from collections.abc import Iterator
 
 from ampify.analysis.forward import level_of
 from ampify.analysis.frames import Frame
+from ampify.analysis.modules import Place
 from ampify.analysis.names import dotted
-from ampify.analysis.precision import WIDE, Precision
-from ampify.analysis.probabilities import Origin, Place, Probabilities
+from ampify.analysis.operators import WIDE
+from ampify.analysis.precision import Precision
+from ampify.analysis.probabilities import Origin, Probabilities
+from ampify.analysis.syntax import header
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Insert
-from ampify.plan.rules.base import File, Finding, Rule, Site, parts
+from ampify.plan.rules.base import Finding, Rule
 from ampify.plan.rules.constants import default_of
+from ampify.plan.rules.file import File
+from ampify.plan.rules.site import Site
 from ampify.program import Compute
 
 CODE, REFUSED = "AMP201", "AMP905"
 LOSS, FUNCTION = "torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy"
+WORDS = frozenset({"BCELoss", "binary_cross_entropy"})
 TENSORS = ("input", "target", "weight")
 METADATA = frozenset("float shape size dtype device dim ndim numel item".split())
 
@@ -82,12 +88,14 @@ def survey(file: File) -> Iterator[Finding]:
     for loss in losses:
         if not any(call.func is loss for call, _ in functions):
             yield from _module(
-                loss, [(c, f) for c, f in calls if any(b.value is loss for b in where.built(c.func, f))], file, where
+                loss, [(c, f) for c, f in calls if any(b.value is loss for b in where.modules.built(c.func, f))], file, where
             )
 
 
 def asks(file: File) -> bool:
     """Whether a file has losses on probabilities, which models in other files may compute."""
+    if WORDS.isdisjoint(file.words):
+        return False
     nodes = (n for n in walk(file.reading.tree) if isinstance(n, ast.Name | ast.Attribute))
     return any(file.resolve(n) in (LOSS, FUNCTION) for n in nodes)
 
@@ -123,7 +131,7 @@ def _inline(call: ast.Call, file: File) -> bool:
 
 
 def _module(loss: ast.Call, calls: list[tuple[ast.Call, Frame]], file: File, where: Probabilities) -> Iterator[Finding]:
-    place = where.place(loss)
+    place = where.modules.place(loss)
     calls = [(call, frame) for call, frame in calls if call in where.home]
     if not calls and place is not None and not _mentioned(place[1], where):
         return  # built, and never called
@@ -159,7 +167,7 @@ def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Findin
     yield from _probabilities(call, _given(call, "input", 0), at.file, where)
     given = [_given(call, name, i) for i, name in enumerate(TENSORS)]
     edits: list[Edit] = [at.disabled(), *(at.float(a) for a in given if a is not None and at.half(a) and not _missing(a, at))]
-    for node in (n for part in parts(at.stmt) for n in walk(part)):
+    for node in (n for part in header(at.stmt) for n in walk(part)):
         wide: list[ast.AST] = []
         if isinstance(node, ast.Call) and at.resolve(node.func) != FUNCTION and not _is_loss(node, at, where):
             level = level_of(node, at.frame, at.file.roles)
@@ -200,7 +208,7 @@ def _apart(call: ast.Call, node: ast.AST) -> Finding:
 
 def _is_loss(call: ast.Call, at: Site, where: Probabilities) -> bool:
     """Whether it calls an `nn.BCELoss`, which keeps itself in float32."""
-    built = where.built(call.func, at.frame)
+    built = where.modules.built(call.func, at.frame)
     return _inline(call, at.file) or any(b.value is not None and at.resolve(b.value.func) == LOSS for b in built)
 
 
@@ -260,7 +268,7 @@ def _foreign(node: ast.expr, frame: Frame, file: File, where: Probabilities) -> 
     """Whether an expression that gives no probabilities in this file may give some in another: no function or layer of torch."""
     if not isinstance(node, ast.Call):
         return True
-    built = [file.resolve(b.value.func) for b in where.built(node.func, frame) if b.value is not None]
+    built = [file.resolve(b.value.func) for b in where.modules.built(node.func, frame) if b.value is not None]
     return not any(name.startswith("torch.") for name in (*built, file.resolve(node.func)))
 
 
@@ -305,6 +313,7 @@ RULE = Rule(
     "binary cross entropy of probabilities under autocast",
     "keeps probabilities and their cross entropy in float32",
     "return logits and use BCEWithLogitsLoss",
+    words=WORDS,
     survey=survey,
     asks=asks,
 )

@@ -18,7 +18,8 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.roles import Role
-from ampify.plan.rules.base import File, Finding, Rule
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File
 
 
 def survey(file: File) -> Iterator[Finding]:
@@ -41,6 +42,7 @@ RULE = Rule(
     "display",
     "the compiled model assumes that its backward runs under autocast as its forward does",
     advice='to have it as in eager mode: torch._functorch.config.backward_pass_autocast = "off"',
+    words=frozenset({"compile"}),
     survey=survey,
     severity="info",
 )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.plan.rules.base import Site
+from ampify.plan.rules.site import Site
 
 FLOAT32 = {"max": 3.4028234663852886e38, "min": -3.4028234663852886e38, "eps": 2.0**-23, "tiny": 2.0**-126}
 
@@ -23,11 +23,6 @@ class Numbers(NamedTuple):
 def numbers(node: ast.expr, at: Site) -> Numbers:
     """The numbers behind an expression: literals, arithmetic with them, names and defaults that hold them."""
     return _numbers(node, at, at.frame, 0)
-
-
-def last_name(func: ast.expr) -> str:
-    """The last part of the name of what is called."""
-    return func.attr if isinstance(func, ast.Attribute) else dotted(func).rpartition(".")[2]
 
 
 def is_function(node: ast.Call, at: Site) -> bool:
@@ -119,7 +114,7 @@ def _held(text: str, at: Site, frame: Frame) -> Iterator[tuple[ast.expr, Frame]]
     base, _, name = text.rpartition(".")
     if not bindings and base:
         owner = method.owner if method is not None and base == method.self_name else frames.classes.get(base)
-        for info in frames.family(owner) if owner is not None else ():
+        for info in frames.own_family(owner) if owner is not None else ():
             for stmt in info.node.body:
                 if isinstance(stmt, ast.Assign) and name in [dotted(t) for t in stmt.targets]:
                     yield stmt.value, frame

@@ -46,10 +46,13 @@ from collections.abc import Iterator
 from ampify.analysis.forward import level_of
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
+from ampify.analysis.syntax import header
 from ampify.analysis.vocabulary import MATMULS, STANDARD
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Splice
-from ampify.plan.rules.base import File, Finding, Rule, Site, parts, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File
+from ampify.plan.rules.site import Site
 from ampify.program import Compute
 
 CODE, REFUSED = "AMP215", "AMP924"
@@ -68,13 +71,13 @@ def survey(file: File) -> Iterator[Finding]:
     functions = {name: info for name, info in file.frames.classes.items() if file.roles.is_function(info)}
     sites: dict[str, list[tuple[ast.Call, Site]]] = {}
     for frame in file.frames.all if functions else ():
-        homes = {call: stmt for stmt in statements(frame) for part in parts(stmt) for call in walk(part)}
+        homes = {call: stmt for stmt in file.statements[frame] for call in file.nodes[stmt]}
         for call in frame.calls:
             name = _applied(call.func, frame, file)
             if name in functions and call in homes and file.autocasts(homes[call], frame):
                 sites.setdefault(name, []).append((call, Site(file, frame, homes[call], CODE)))
     for name, calls in sites.items():
-        methods = {m: f for info in reversed(file.frames.family(functions[name])) for m, f in info.methods.items()}
+        methods = {m: f for info in reversed(file.frames.own_family(functions[name])) for m, f in info.methods.items()}
         foreign, multiplies = _needs(methods, file)
         if foreign or (multiplies and "setup_context" in methods):
             for call, at in calls:
@@ -109,7 +112,7 @@ def _needs(methods: dict[str, Frame], file: File) -> tuple[bool, bool]:
                     continue
                 if root == _context(methods[method]):
                     multiplies |= last not in CONTEXT  # something that forward has saved
-                elif isinstance(node.func, ast.Name) and file.roles.targets(node, methods[method]):
+                elif isinstance(node.func, ast.Name) and file.roles.own_targets(node, methods[method]):
                     multiplies = True
                 else:
                     own = root in methods[method].bindings if name else isinstance(node.func, ast.Attribute)
@@ -139,7 +142,7 @@ def _apart(call: ast.Call, at: Site, name: str, backward: Frame | None) -> Findi
         return Finding(call, detail=f"`{name}.apply(...)` has to stand in a simple statement", refuse=REFUSED)
     if at.file.float64 or any(isinstance(a, ast.Starred) for a in call.args):
         return Finding(call, detail=f"which arguments of `{name}.apply(...)` may be in half is not in sight", refuse=REFUSED)
-    for node in (n for part in parts(at.stmt) for n in walk(part)):
+    for node in (n for part in header(at.stmt) for n in walk(part)):
         other = isinstance(node, ast.Call) and node is not call
         if isinstance(node, ast.Call) and other:
             level = level_of(node, at.frame, at.file.roles)

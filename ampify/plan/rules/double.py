@@ -17,7 +17,8 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.roles import Role
-from ampify.plan.rules.base import DOUBLE, File, Finding, Rule
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import DOUBLE, File
 
 
 def survey(file: File) -> Iterator[Finding]:
@@ -40,6 +41,7 @@ RULE = Rule(
     "display",
     "the model works in float64, which autocast leaves alone",
     advice="nothing to do; float32 would gain from mixed precision",
+    words=frozenset({"double", "float64", "DoubleTensor"}),
     survey=survey,
     severity="info",
 )

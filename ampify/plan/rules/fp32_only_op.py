@@ -30,9 +30,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from ampify.analysis.callees import layers
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
-from ampify.plan.rules.base import Finding, Rule, Site, halves
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.site import Site, halves
 
 ONE = frozenset(  # of one matrix; torch's and torch.linalg's spellings
     (
@@ -57,6 +59,7 @@ MATMULS = frozenset("mm matmul addmm".split())
 REAL = frozenset(
     "rfft rfft2 rfftn ihfft quantile nanquantile histc histogram ctc_loss embedding_bag complex polar view_as_complex".split()
 )
+WORDS = ONE | TWO | FOURIER | OTHER | METHODS | PRODUCTS | SPARSE | {"sparse", "CTCLoss", "per_sample_weights"}
 KEYWORDS = frozenset("input A B other real imag abs angle log_probs".split())
 
 
@@ -86,7 +89,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     weights = [k.value for k in node.keywords if k.arg == "per_sample_weights"]
     if weights and at.half(weights[0]):
         yield from _single(node, weights, "embedding_bag", at)
-    elif not torch and node.args and at.file.evidence.layers(node.func, at.frame) == {"CTCLoss"}:
+    elif not torch and node.args and layers(node.func, at.frame, at.file.roles) == {"CTCLoss"}:
         yield from _single(node, node.args[:1], "ctc_loss", at)
 
 
@@ -141,5 +144,6 @@ RULE = Rule(
     "computes in float32 what has no half precision",
     "give it float32: `tensor.float()`",
     nodes=(ast.BinOp, ast.Call),
+    words=WORDS,
     find=find,
 )

@@ -26,17 +26,19 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from ampify.analysis.callees import is_loss, layers
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
+from ampify.analysis.operators import LOOKUPS
 from ampify.analysis.precision import Precision
 from ampify.analysis.roles import Role
 from ampify.analysis.vocabulary import MATMULS
 from ampify.analysis.walk import walk
-from ampify.plan.rules.base import Finding, Rule, Site, receiver
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.site import Site, receiver
 
 ARRAYS = frozenset({"numpy.array", "numpy.asarray"})
 CLOSE = frozenset({"torch.allclose", "torch.isclose", "torch.testing.assert_close"})
-LOOKUPS = frozenset({"Embedding", "EmbeddingBag"})
 
 
 def find(node: ast.AST, at: Site) -> Iterator[Finding]:
@@ -54,17 +56,17 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     elif name in CLOSE:
         if not all(at.half(a) for a in node.args[:2]) or not all(at.of(a) is Precision.HALF for a in node.args[:2]):
             yield from _all(node.args[:2], f"`{dotted(node.func)}()`", at)
-    elif targets := at.file.roles.targets(node, at.frame):
+    elif targets := at.file.roles.own_targets(node, at.frame):
         for target in targets[:1]:
-            yield from _all([a for a, p in _passed(node, target) if at.floating(a) and _to_array(p, target)], "", at)
+            yield from _all([a for a, p in _passed(node, target) if _to_array(p, target) and at.floating(a)], "", at)
     elif at.runs:
         return
     elif name == "torch.save":
         if node.args and dotted(node.args[0]) and at.half(node.args[0]):
             yield Finding(node, (), f"`{dotted(node.args[0])}` is saved")
-    elif at.file.evidence.layers(node.func, at.frame) == {"BCELoss"}:
+    elif layers(node.func, at.frame, at.file.roles) == {"BCELoss"}:
         return  # keeps itself in float32
-    elif at.file.evidence.is_loss(node, at.frame):
+    elif is_loss(node, at.frame, at.file.roles):
         yield from _all([a for a in node.args[:2] if a is node.args[0] or at.floating(a)], "a loss", at, known=True)
     elif name.startswith("torch.") or (isinstance(node.func, ast.Attribute) and node.func.attr in MATMULS):
         if name.rpartition(".")[2] in MATMULS:
@@ -79,7 +81,7 @@ def _all(values: list[ast.expr], where: str, at: Site, known: bool = False) -> I
     half = [v for v in values if at.half(v) and not isinstance(v, ast.Starred)]
     if not half:
         return
-    if (known or all(at.floating(v) for v in half)) and not at.file.float64:
+    if (known or all(at.floating(v) for v in half)) and at.single(*half):
         yield Finding(half[0], tuple(at.float(v) for v in half))
     elif where and not _given(half[0], at.frame):
         yield Finding(half[0], (), f"`{ast.unparse(half[0])[:40]}` in {where}")
@@ -93,7 +95,7 @@ def _mixed(operands: list[ast.expr], at: Site) -> Iterator[Finding]:
 
 def _runs_layers(node: ast.Call, at: Site) -> bool:
     """Whether a model or a layer is called that multiplies what it gets."""
-    kinds = at.file.evidence.layers(node.func, at.frame)
+    kinds = layers(node.func, at.frame, at.file.roles)
     return at.file.roles.of(node.func, at.frame) is Role.MODEL and not kinds & LOOKUPS
 
 

@@ -16,8 +16,8 @@ After:
     out[mask] = self.head(x[mask]).to(out.dtype)
 
 Safety: safe. In float32 both have the same dtype already, or it raised before. Where the destination is no name, it and the
-source become float32; where it is not surely a tensor, as in `outputs[name] = x`, nothing is written. Slices and integers are no
-hazard: they copy, and copying converts.
+source become float32; where it is not surely a tensor, as in `outputs[name] = x`, nothing is written, nor where both are made of
+one tensor. Slices and integers are no hazard: they copy, and copying converts.
 
 Source: "Autocast Op Reference": few of them are on the lists of a device, none in place; messages of torch 2.13.
 """
@@ -27,10 +27,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from ampify.analysis.dtypes import alike
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
-from ampify.plan.rules.base import Finding, Rule, Site
-from ampify.plan.rules.constants import argument, last_name, operand
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.constants import argument, operand
+from ampify.plan.rules.file import last_name
+from ampify.plan.rules.site import Site
 
 _SOURCES: dict[str, tuple[tuple[int, str], ...]] = {  # where the sources are, counted without the tensor
     **dict.fromkeys(("index_add", "index_copy", "index_reduce"), ((2, "source"),)),
@@ -69,14 +72,14 @@ def _written(source: ast.expr, destination: ast.expr, node: ast.AST, at: Site, a
     named = destination
     while isinstance(named, ast.Subscript) and not dotted(named) and at.tensor(named.value):
         named = named.value  # an element of a tensor has its dtype
-    if _is_like(source, named):
+    if _is_like(source, named) or alike(source, named, at.frame, at.file.roles):
         return
     detail = f"`{ast.unparse(node)[:60]}`"
     if not at.tensor(source) or not alone:
         yield Finding(node, (), detail)
     elif dotted(named):
         yield Finding(node, (at.like(source, named),), detail)
-    elif isinstance(node, ast.Call) and not at.file.wide and at.floating(source) and at.floating(destination):
+    elif isinstance(node, ast.Call) and at.floating(source) and at.floating(destination) and at.single(source, destination):
         # A temporary: in place or not, nobody else sees it.
         temporary = isinstance(destination, ast.Call) and last_name(destination.func) in MAKING
         if not temporary and last_name(node.func).endswith("_"):

@@ -19,7 +19,8 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.vocabulary import TRACES
-from ampify.plan.rules.base import Finding, Rule, Site
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.site import Site
 
 
 def find(node: ast.AST, at: Site) -> Iterator[Finding]:

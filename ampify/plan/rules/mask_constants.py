@@ -30,8 +30,10 @@ from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
-from ampify.plan.rules.base import Finding, Rule, Site, verbatim
-from ampify.plan.rules.constants import argument, is_function, last_name, numbers, operand
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.constants import argument, is_function, numbers, operand
+from ampify.plan.rules.file import last_name
+from ampify.plan.rules.site import Site, verbatim
 
 LARGEST = 65504
 VALUE = ("value", "fill_value")
@@ -70,8 +72,9 @@ def _call(node: ast.Call, at: Site) -> Iterator[Finding]:
         both = [*node.args[1:], *(k.value for k in node.keywords if k.arg in ("input", "self", "other"))]
         if not is_function(node, at) and isinstance(node.func, ast.Attribute):
             both = [node.func.value, *both]
-        for tensor in [a for a in both if at.half(a)][:1]:
-            for other in both:
+        limited = [a for a in both if any(_beyond(constant, at) for constant in _written(a, at))]
+        for tensor in [a for a in both if limited and at.half(a)][:1]:
+            for other in limited:
                 yield from _limited(other, tensor, at)
         return
     tensor_ = operand(node, at)
@@ -85,7 +88,7 @@ def _arithmetic(node: ast.BinOp, at: Site) -> Iterator[Finding]:
     """A tensor in half precision times or plus a number; one that may be a float32 mask of the caller's is no hazard."""
     for constant, tensor in ((node.left, node.right), (node.right, node.left)):
         if _beyond(constant, at) and at.half(tensor) and at.floating(tensor) and not _passed(tensor, at):
-            yield Finding(constant, () if at.file.wide else (at.float(tensor),), f"`{ast.unparse(node)[:60]}`")
+            yield Finding(constant, (at.float(tensor),) if at.single(tensor) else (), f"`{ast.unparse(node)[:60]}`")
 
 
 def _passed(tensor: ast.expr, at: Site) -> bool:
@@ -99,11 +102,10 @@ def _passed(tensor: ast.expr, at: Site) -> bool:
 def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False, sure: bool = False) -> Iterator[Finding]:
     """The number kept within the limits of the tensor, or the tensor made float32. With `sure` a number that is written with a
     point or exponent says that the tensor is a floating one."""
-    if not at.half(tensor):
+    beyond = [constant for constant in _written(value, at) if _beyond(constant, at)]
+    if not beyond or not at.half(tensor):
         return
-    for constant in _written(value, at):
-        if not _beyond(constant, at):
-            continue
+    for constant in beyond:
         found = Finding(constant, (), f"`{ast.unparse(constant)}`")
         known = numbers(constant, at)
         if not (at.floating(tensor) or (sure and known.values and all(isinstance(v, float) and v < 0 for v in known.values))):
@@ -116,7 +118,7 @@ def _limited(value: ast.expr, tensor: ast.expr, at: Site, in_place: bool = False
             edit = at.wrap(constant, "max(", f", {limit}.min)") if negative else at.wrap(constant, "min(", f", {limit}.max)")
             yield found._replace(edits=(edit,))
         else:
-            yield found if in_place or at.file.wide else found._replace(edits=(at.float(tensor),))
+            yield found if in_place or not at.single(tensor) else found._replace(edits=(at.float(tensor),))
 
 
 def _written(value: ast.expr, at: Site) -> list[ast.expr]:

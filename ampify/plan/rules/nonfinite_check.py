@@ -24,7 +24,8 @@ from collections.abc import Iterator
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.walk import walk
-from ampify.plan.rules.base import File, Finding, Rule, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File
 
 TESTS = frozenset({"isfinite", "isnan", "isinf"})
 NORMS = frozenset({"clip_grad_norm_", "clip_grad_norm", "get_total_norm"})
@@ -43,12 +44,12 @@ def survey(file: File) -> Iterator[Finding]:
             ):
                 yield Finding(call, (), "`error_if_nonfinite`")
         if any(isinstance(call.func, ast.Attribute) and call.func.attr == "backward" for call in frame.calls):
-            yield from _checks(frame)
+            yield from _checks(frame, file)
 
 
-def _checks(frame: Frame) -> Iterator[Finding]:
+def _checks(frame: Frame, file: File) -> Iterator[Finding]:
     norms: set[str] = set()
-    for stmt in statements(frame):
+    for stmt in file.statements[frame]:
         if isinstance(stmt, ast.Assign | ast.AugAssign) and _of_gradients(stmt.value, norms):
             norms |= {dotted(t) for t in (stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target])} - {""}
         if isinstance(stmt, ast.Assert):
@@ -108,5 +109,6 @@ RULE = Rule(
     "display",
     "in float16 an overflow now and then is normal and costs one step, but here it would end the training",
     advice="skip the step with `continue`, check the loss instead, or train in bfloat16",
+    words=TESTS | {"error_if_nonfinite", "set_detect_anomaly", "detect_anomaly"},
     survey=survey,
 )

@@ -26,8 +26,10 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
-from ampify.plan.rules.base import Finding, Rule, Site
-from ampify.plan.rules.constants import is_function, last_name
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.constants import is_function
+from ampify.plan.rules.file import last_name
+from ampify.plan.rules.site import Site
 
 IN_PLACE = frozenset({"addmm_", "addbmm_", "baddbmm_", "addmv_"})
 PRODUCTS = frozenset("mm matmul bmm mv dot addmm addbmm baddbmm addmv chain_matmul multi_dot tensordot inner".split())

@@ -25,8 +25,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from ampify.plan.rules.base import Finding, Rule, Site
-from ampify.plan.rules.constants import is_function, last_name, operand
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.constants import is_function, operand
+from ampify.plan.rules.file import last_name
+from ampify.plan.rules.site import Site
 
 DRAWING = frozenset({"randn_like", "rand_like", "normal"})
 FILLING = frozenset({"normal_", "uniform_", "exponential_", "log_normal_", "cauchy_"})
@@ -56,7 +58,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     for model in models:
         if model is not None and at.half(model):
             # What `randn_like` takes is a floating-point tensor, or it raises.
-            certain = (at.tensor(model) or name in DRAWING - {"normal"} or last_name(node.func) in LIKE) and not at.file.wide
+            certain = (at.tensor(model) or name in DRAWING - {"normal"} or last_name(node.func) in LIKE) and at.single(model)
             yield Finding(node, (at.float(model),) if certain else (), f"`{ast.unparse(node)[:60]}`")
 
 

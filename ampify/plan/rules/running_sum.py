@@ -27,7 +27,8 @@ from collections.abc import Iterator, Sequence
 from ampify.analysis.names import dotted
 from ampify.analysis.precision import Precision
 from ampify.analysis.walk import walk
-from ampify.plan.rules.base import Finding, Rule, Site, receiver, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.site import Site, receiver
 
 DETACHING = frozenset({"detach", "data", "detach_"})
 GRADIENTLESS = frozenset({"torch.no_grad", "torch.inference_mode"})
@@ -80,7 +81,7 @@ def _feeding(at: Site) -> set[str]:
     before = -1
     while before != len(found):
         before = len(found)
-        for stmt in statements(at.frame):
+        for stmt in at.file.statements[at.frame]:
             if isinstance(stmt, ASSIGNMENTS) and stmt.value is not None:
                 targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]
                 if _names(targets) & found:
@@ -104,7 +105,7 @@ def _no_grad(at: Site) -> bool:
     """Whether no gradients are recorded at the statement."""
     node = at.frame.node
     held = [d.func if isinstance(d, ast.Call) else d for d in getattr(node, "decorator_list", ())]
-    for stmt in statements(at.frame):
+    for stmt in at.file.statements[at.frame]:
         if isinstance(stmt, ast.With) and stmt.lineno < at.stmt.lineno <= (stmt.end_lineno or 0):
             held.extend(i.context_expr.func for i in stmt.items if isinstance(i.context_expr, ast.Call))
     return any(at.resolve(h) in GRADIENTLESS for h in held)

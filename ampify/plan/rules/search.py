@@ -12,7 +12,9 @@ from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Need, Splice, Wrap
 from ampify.plan.rules import HAZARDS, RULES, SLIGHT
-from ampify.plan.rules.base import File, Finding, Regions, Rule, Site, parts, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File, Regions
+from ampify.plan.rules.site import Site
 from ampify.program import Note, Refusal
 
 
@@ -110,6 +112,8 @@ def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
     by_call: dict[str, list[Rule]] = {}
     by_node: dict[type[ast.AST], list[Rule]] = {}
     for rule in rules:
+        if rule.words and rule.words.isdisjoint(file.words) and rule.code not in file.asked:
+            continue
         for name in rule.calls:
             by_call.setdefault(name, []).append(rule)
         for kind in rule.nodes:
@@ -117,13 +121,12 @@ def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
         if rule.survey is not None:
             yield from ((rule, finding) for finding in rule.survey(file))
     for frame in file.frames.all:
-        holds = any(file.under(stmt) for stmt in statements(frame))
-        for stmt in statements(frame):
+        holds = any(file.under(stmt) for stmt in file.statements[frame])
+        for stmt in file.statements[frame]:
             runs = file.autocasts(stmt, frame)
             if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not (runs or holds):
                 continue
-            nodes: list[ast.AST] = [stmt, *(node for part in parts(stmt) for node in ast.walk(part))]
-            for node in nodes:
+            for node in file.nodes[stmt]:
                 wanted = list(by_node.get(type(node), ()))
                 if isinstance(node, ast.Call):
                     name = node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)

@@ -26,8 +26,10 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis.names import dotted
-from ampify.plan.rules.base import Finding, Rule, Site
-from ampify.plan.rules.constants import argument, is_function, last_name, numbers, operand
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.constants import argument, is_function, numbers, operand
+from ampify.plan.rules.file import last_name
+from ampify.plan.rules.site import Site
 
 TINY = 2.0**-14  # the smallest normal number of float16
 BOUNDS = {"clamp": 0, "clamp_": 0, "clip": 0, "clip_": 0, "clamp_min": 0, "clamp_min_": 0, "add": 0, "add_": 0}
@@ -43,7 +45,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
             elif _small(node.left, at):
                 yield from _cast([node.right], node, at)
     elif isinstance(node, ast.AugAssign):
-        if isinstance(node.op, ast.Add | ast.Sub) and at.half(node.target) and at.tensor(node.target) and _small(node.value, at):
+        if isinstance(node.op, ast.Add | ast.Sub) and _small(node.value, at) and at.half(node.target) and at.tensor(node.target):
             yield _report(node)
     elif isinstance(node, ast.Call):
         yield from _call(node, at)
@@ -70,7 +72,7 @@ def _call(node: ast.Call, at: Site) -> Iterator[Finding]:
 def _cast(operands: list[ast.expr], node: ast.AST, at: Site) -> Iterator[Finding]:
     for operand_ in operands:
         if at.half(operand_) and not isinstance(operand_, ast.Starred) and not numbers(operand_, at).all_known:
-            certain = at.tensor(operand_) and not at.file.wide
+            certain = at.tensor(operand_) and at.single(operand_)
             yield Finding(node, (at.float(operand_),) if certain else (), _report(node).detail)
 
 

@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from ampify.analysis.forward import level_of
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.walk import walk
-from ampify.plan.rules.base import File, Finding, Rule, parts, statements
+from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.file import File
 from ampify.program import Compute
 
 
@@ -42,17 +42,16 @@ def survey(file: File) -> Iterator[Finding]:
 
 
 def _functions(target: ast.expr, frame: Frame, file: File) -> list[Frame]:
-    return file.roles.targets(ast.Call(target, [], []), frame)
+    return file.roles.own_targets(ast.Call(target, [], []), frame)
 
 
 def _runs_model(function: Frame, file: File) -> bool:
     """Whether a function calls a model in a statement that is in no region."""
-    for stmt in statements(function):
+    for stmt in file.statements[function]:
         if not file.under(stmt):
-            for part in parts(stmt):
-                for node in walk(part):
-                    if isinstance(node, ast.Call) and level_of(node, function, file.roles) is Compute.FORWARD:
-                        return True
+            for node in file.nodes[stmt]:
+                if isinstance(node, ast.Call) and level_of(node, function, file.roles) is Compute.FORWARD:
+                    return True
     return False
 
 
@@ -62,5 +61,6 @@ RULE = Rule(
     "display",
     "a thread runs a model without autocast, which holds in the thread that enters it only",
     advice="enter `autocast()` inside the function that the thread runs",
+    words=frozenset({"Thread", "submit"}),
     survey=survey,
 )
