@@ -90,7 +90,7 @@ def read_file(file: File) -> Reading:
         bool(states) and sites.checkpoints.uses.gone_through(states),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
     )
-    return Reading(tree, names, frames, roles, numbers, program)
+    return Reading(tree, names, frames, file.alone, numbers, program)
 
 
 def _concerns(refusal: Refusal, frame: Frame, scope: Scope | None, sites: Sites) -> bool:

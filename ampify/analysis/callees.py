@@ -45,10 +45,10 @@ def targets(call: ast.Call, frame: Frame, roles: Roles) -> list[Frame]:
     """The functions of the file that a call runs: for a module's, its `forward`."""
     info = roles.class_of(dotted(call.func), frame) if dotted(call.func) else None
     if info is None or not roles.is_module(info):
-        return roles.own_targets(call, frame)
+        return roles.targets(call, frame)
     if len({roles.names.resolve(built.func) for built in builders(call.func, frame, roles)}) > 1:
         return []
-    return [m.methods["forward"] for m in roles.frames.own_family(info) if "forward" in m.methods][:1]
+    return [m.methods["forward"] for m in roles.frames.family(info) if "forward" in m.methods][:1]
 
 
 def results(call: ast.Call, frame: Frame, roles: Roles) -> list[Source]:

@@ -126,7 +126,7 @@ class Builder:
         method = self.sites.frames.method_of(self.frame)
         if method is None or method.owner is None:
             return frozenset()
-        return frozenset(info.node.name for info in self.sites.frames.family(method.owner))
+        return frozenset(info.node.name for info in self.sites.frames.everywhere(method.owner))
 
     def local(self) -> frozenset[str]:
         """The plain names that the function binds, parameters aside."""

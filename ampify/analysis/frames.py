@@ -182,19 +182,21 @@ class Frames:
         else:
             frame.declared.get(first(text), frame).bindings.setdefault(text, []).append(binding)
 
-    def lookup(self, text: str, frame: Frame) -> list[Binding]:
-        """All bindings of a value's text as seen from a frame; empty when nothing is known."""
+    def lookup(self, text: str, frame: Frame, linked: bool = False) -> list[Binding]:
+        """All bindings of a value's text as seen from a frame; empty when nothing is known. With `linked`, also those of an
+        instance's attributes in other files."""
         method = self.method_of(frame)
         if method is not None and method.owner is not None and text.startswith(method.self_name + "."):
             own = self._own(frame, text)
-            return [b for info in self.family(method.owner) for b in info.attributes.get(own, ())]
+            family = self.everywhere(method.owner) if linked else self.family(method.owner)
+            return [b for info in family for b in info.attributes.get(own, ())]
         for outer in frame.chain():
             if text in outer.bindings:
                 return outer.bindings[text]
         return []
 
-    def family(self, info: ClassInfo) -> list[ClassInfo]:
-        """A class and those of its bases that the program defines."""
+    def everywhere(self, info: ClassInfo) -> list[ClassInfo]:
+        """A class and those of its bases that the program defines, in this file or others."""
         found, queue = [], [info]
         while queue:
             current = queue.pop()
@@ -204,16 +206,16 @@ class Frames:
                 queue.extend(b for b in bases if b is not None)
         return found
 
-    def own_family(self, info: ClassInfo) -> list[ClassInfo]:
+    def family(self, info: ClassInfo) -> list[ClassInfo]:
         """A class and those of its bases that this file defines."""
-        return [member for member in self.family(info) if member.home is self]
+        return [member for member in self.everywhere(info) if member.home is self]
 
     def methods_used(self, text: str, frame: Frame) -> set[str]:
         """The methods called on a value, in the frame (or, for an attribute of the instance, the class) that holds it."""
         record = self._record(frame, text)
         own = self._own(frame, text)
         if isinstance(record, ClassInfo):
-            return {m for info in self.family(record) for m in info.used.get(own, ())}
+            return {m for info in self.everywhere(record) for m in info.used.get(own, ())}
         used: set[str] = set()
         for outer in frame.chain():
             used |= outer.used.get(text, set())
@@ -225,13 +227,13 @@ class Frames:
         """Whether a nested function's name means nothing else in the frame that defines it."""
         return frame.parent is not None and frame.name not in frame.parent.bindings
 
-    def callers(self, frame: Frame) -> list[tuple[ast.Call, Frame]]:
-        """The calls of a function, or of a method by its name; for `__init__`, of its class. In this file and those of the same
-        call that import it."""
+    def callers(self, frame: Frame, linked: bool = False) -> list[tuple[ast.Call, Frame]]:
+        """The calls of a function, or of a method by its name; for `__init__`, of its class. With `linked`, also in files that
+        import this one."""
         name = frame.owner.node.name if frame.owner is not None and frame.name == "__init__" else frame.name
         method = frame.owner is not None and frame.name != "__init__"
         found = list(self.calls_named(name, method))
-        for other in self.file.importers:
+        for other in self.file.importers if linked else ():
             if method:
                 found.extend(other.frames.calls_named(name, True))
                 continue

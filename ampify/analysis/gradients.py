@@ -40,7 +40,7 @@ def owner_of(tensor: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
     """Whose parameter a tensor is: the roots of the loop that yields it, the model it lies in, or `=text` for itself alone."""
     roles = roles.at(frame)
     text = dotted(tensor).removesuffix(".data")
-    if any(b.how == "for" for b in roles.frames.lookup(text, frame)):
+    if any(b.how == "for" for b in roles.frames.lookup(text, frame, linked=True)):
         return owners.roots(tensor, frame, roles)
     base: ast.expr = tensor
     while isinstance(base, ast.Attribute | ast.Subscript):
@@ -91,7 +91,7 @@ def each_cleared(stmt: ast.For, frame: Frame, roles: Roles) -> list[str]:
     """The optimizers that a loop over a tuple or list written out clears one after the other."""
     value: ast.expr | None = stmt.iter
     if value is not None and dotted(value):
-        bindings = roles.frames.lookup(dotted(value), frame)
+        bindings = roles.frames.lookup(dotted(value), frame, linked=True)
         value = bindings[0].value if len(bindings) == 1 and not bindings[0].path else None
     if not isinstance(value, ast.Tuple | ast.List) or not isinstance(stmt.target, ast.Name):
         return []
@@ -127,7 +127,7 @@ def writes_parameters(node: ast.Call, frame: Frame, roles: Roles) -> bool:
         return True
     return any(
         b.how == "for" and b.value is not None and "parameters" in ast.dump(b.value)
-        for b in roles.frames.lookup(dotted(receiver), frame)
+        for b in roles.frames.lookup(dotted(receiver), frame, linked=True)
     )
 
 

@@ -168,7 +168,7 @@ class Kinds:
         base, _, name = text.rpartition(".")
         if self.frame.owner is None or base != self.frame.self_name:
             return []
-        methods = [m for info in self.roles.frames.own_family(self.frame.owner) for m in info.methods.values()]
+        methods = [m for info in self.roles.frames.family(self.frame.owner) for m in info.methods.values()]
         calls = [c for m in methods for c in m.calls if dotted(c.func) == f"{m.self_name}.register_buffer" and len(c.args) > 1]
         return [c.args[1] for c in calls if isinstance(c.args[0], ast.Constant) and c.args[0].value == name]
 

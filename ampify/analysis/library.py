@@ -46,6 +46,11 @@ class File:
 
     @cached_property
     def roles(self) -> Roles:
+        return Roles(self.names, self.frames, linked=True)
+
+    @cached_property
+    def alone(self) -> Roles:
+        """The roles as the file by itself shows them."""
         return Roles(self.names, self.frames)
 
     @cached_property

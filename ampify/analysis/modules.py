@@ -99,7 +99,7 @@ class Modules:
         if not found and isinstance(node, ast.Attribute):
             for owner in self.built(node.value, frame):
                 for info in (
-                    self.frames.own_family(self.frames.classes[self.class_of(owner.value)]) if self.class_of(owner.value) else ()
+                    self.frames.family(self.frames.classes[self.class_of(owner.value)]) if self.class_of(owner.value) else ()
                 ):
                     found.extend((b, f"self.{node.attr}") for b in info.attributes.get(f"self.{node.attr}", ()))
         for b, local in found:

@@ -28,7 +28,7 @@ def roots(node: ast.AST, frame: Frame, roles: Roles, seen: frozenset[str] = froz
     found: set[str] = set()
     text = dotted(node)
     if text:
-        for binding in roles.frames.lookup(text, frame) if text not in seen else ():
+        for binding in roles.frames.lookup(text, frame, linked=True) if text not in seen else ():
             if binding.value is not None and binding.how in ("assign", "for"):
                 found |= roots(binding.value, binding.frame, roles, seen | {text})
         return frozenset(found) or frozenset({text})
@@ -71,7 +71,7 @@ def canonical(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
         if current in texts:
             continue
         texts.add(current)
-        for binding in roles.frames.lookup(current, frame):
+        for binding in roles.frames.lookup(current, frame, linked=True):
             if binding.how == "param":
                 queue.extend(dotted(value) for value, _ in roles.passed(current, binding.frame) if dotted(value))
             elif binding.value is not None:

@@ -208,7 +208,7 @@ class Probabilities:
         elif built := self.modules.built(node.func, frame):
             for one in built:
                 yield from self._applied(one, node, path, aside)
-        elif targets := self.roles.own_targets(node, frame):
+        elif targets := self.roles.targets(node, frame):
             for target in targets:
                 yield from self._returned(node, target, path, aside)
         elif isinstance(node.func, ast.Attribute) and node.func.attr in ("sigmoid", "softmax"):
@@ -240,7 +240,7 @@ class Probabilities:
             yield from self._follow(node.args[0], path, aside)
         elif self.modules.class_of(value):
             info = self.frames.classes[self.modules.class_of(value)]
-            method = next((m.methods["forward"] for m in self.frames.own_family(info) if "forward" in m.methods), None)
+            method = next((m.methods["forward"] for m in self.frames.family(info) if "forward" in m.methods), None)
             yield from [Origin(node, aside=aside)] if method is None else self._returned(node, method, path, aside)
         else:
             yield Origin(node, aside=aside)

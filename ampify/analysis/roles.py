@@ -60,10 +60,10 @@ MODEL_METHODS = frozenset({"parameters", "named_parameters", "train", "eval", "m
 
 
 class Roles:
-    """Answers what an expression stands for, as seen from a frame."""
+    """Answers what an expression stands for, as seen from a frame: of its file alone, or `linked` with others by imports."""
 
-    def __init__(self, names: Names, frames: Frames) -> None:
-        self.names, self.frames = names, frames
+    def __init__(self, names: Names, frames: Frames, linked: bool = False) -> None:
+        self.names, self.frames, self.linked = names, frames, linked
         # Each answer is worked out once; while it is, a question that comes back to it gets "nothing known".
         self._memo: dict[tuple[str, Frame], Role] = {}
         self._calls: dict[ast.Call, Role] = {}
@@ -132,14 +132,14 @@ class Roles:
         if key not in self._sources:
             self._sources[key] = []
             found: list[Source] = []
-            for binding in self.frames.lookup(text, frame):
+            for binding in self.frames.lookup(text, frame, self.linked):
                 if binding.how == "param":
                     found.extend(s for value, where in self.passed(text, binding.frame) for s in self._follow(value, where))
                 elif binding.how == "assign" and binding.value is not None:
                     found.extend(self._unfold(binding))
             if not found and "." in text and not text.startswith("self."):
                 found.extend(self._attribute_of_instance(text, frame))
-            if not found and first(text) in self.names.aliases:
+            if not found and self.linked and first(text) in self.names.aliases:
                 found.extend(self._imported(text))
             self._sources[key] = found
         return self._sources[key]
@@ -176,7 +176,7 @@ class Roles:
             return self.at(frame).passed(name, frame)
         positional = self.positional(frame)
         found: list[Source] = []
-        for call, where in self.frames.callers(frame):
+        for call, where in self.frames.callers(frame, self.linked):
             at = positional.index(name) if name in positional else -1
             passed = [k.value for k in call.keywords if k.arg == name]
             if not passed and 0 <= at < len(call.args) and not any(isinstance(a, ast.Starred) for a in call.args[: at + 1]):
@@ -204,7 +204,7 @@ class Roles:
         if info is None:
             return []
         found = []
-        for member in self.frames.family(info):
+        for member in self.family(info):
             for binding in member.attributes.get(f"self.{attribute}", ()):
                 if binding.how == "assign":
                     found.extend(self._unfold(binding))
@@ -218,7 +218,7 @@ class Roles:
         for value, where in self.sources(text, frame):
             while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in FLUENT:
                 value = value.func.value
-            info = where.home.file.class_named(dotted(value.func)) if isinstance(value, ast.Call) else None
+            info = self.at(where).class_named(dotted(value.func)) if isinstance(value, ast.Call) else None
             if info is not None:
                 return info
         return None
@@ -247,25 +247,32 @@ class Roles:
             self._targets[call] = self._find_targets(call, frame)
         return self._targets[call]
 
-    def own_targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
-        """The functions or methods of this file itself that a call runs."""
-        return [target for target in self.targets(call, frame) if target.home is self.frames]
+    def class_named(self, text: str) -> ClassInfo | None:
+        """The class that a name stands for."""
+        return self.frames.file.class_named(text) if self.linked else self.frames.classes.get(text)
+
+    def family(self, info: ClassInfo) -> list[ClassInfo]:
+        """A class and those of its bases that are known."""
+        return self.frames.everywhere(info) if self.linked else self.frames.family(info)
+
+    def _functions_named(self, text: str) -> list[Frame]:
+        return self.frames.file.functions_named(text) if self.linked else self.frames.functions.get(text, [])
 
     def _find_targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
-        func, file = call.func, self.frames.file
+        func = call.func
         if isinstance(func, ast.Name):
-            return [] if file.class_named(func.id) is not None else file.functions_named(func.id)
+            return [] if self.class_named(func.id) is not None else self._functions_named(func.id)
         if isinstance(func, ast.Attribute):
-            if first(dotted(func)) in self.names.imported and (functions := file.functions_named(dotted(func))):
+            if first(dotted(func)) in self.names.imported and (functions := self._functions_named(dotted(func))):
                 return functions
             receiver = dotted(func.value)
             info = self.class_of(receiver, frame) if receiver else None
             if info is None and isinstance(func.value, ast.Call) and dotted(func.value.func) == "super":
                 method = self.frames.method_of(frame)
-                bases = self.frames.family(method.owner)[1:] if method is not None and method.owner is not None else []
+                bases = self.family(method.owner)[1:] if method is not None and method.owner is not None else []
                 return [b.methods[func.attr] for b in bases if func.attr in b.methods][:1]
             if info is not None:
-                return [m.methods[func.attr] for m in self.frames.family(info) if func.attr in m.methods][:1]
+                return [m.methods[func.attr] for m in self.family(info) if func.attr in m.methods][:1]
         return []
 
     def _of_value(self, node: ast.expr, frame: Frame) -> Role:
@@ -297,7 +304,7 @@ class Roles:
             return role
         if name.rpartition(".")[2] in ("parse_args", "parse_known_args", "Namespace"):
             return Role.OTHER  # options, often called `opt`
-        info = self.frames.file.class_named(dotted(func))
+        info = self.class_named(dotted(func))
         if dotted(func) and info is None and self.of(func, frame) in (Role.MODEL, Role.LOSS):
             return Role.OTHER  # what a model computes
         if info is not None:
@@ -340,7 +347,7 @@ class Roles:
     def _of_class(self, info: ClassInfo, call: ast.Call, frame: Frame) -> Role:
         if self.is_module(info):
             return Role.LOSS if LOSS_CLASS.search(info.node.name) else Role.MODEL
-        family = self.frames.family(info)
+        family = self.family(info)
         bases = {b for member in family for b in member.bases}
         if any(b.startswith("torch.optim.lr_scheduler") for b in bases):
             return Role.SCHEDULER
@@ -356,24 +363,22 @@ class Roles:
 
     def is_module(self, info: ClassInfo) -> bool:
         """Whether a class of the file is an nn.Module, directly, through the file's classes, or by having `forward`."""
-        family = self.frames.family(info)
+        family = self.family(info)
         if any(b.startswith("torch.nn.") for member in family for b in member.bases):
             return True
-        known = {dotted(b) for m in family for b in m.node.bases if m.home.file.class_named(dotted(b)) is not None}
-        foreign = any(dotted(b) not in known and dotted(b) != "object" for m in family for b in m.node.bases if dotted(b))
+        bases = [(m.home.file.roles if self.linked else self, dotted(b)) for m in family for b in m.node.bases if dotted(b)]
+        foreign = any(b != "object" and roles.class_named(b) is None for roles, b in bases)
         return foreign and any("forward" in member.methods for member in family) and not self.is_function(info)
 
     def is_optimizer(self, info: ClassInfo) -> bool:
         """Whether a class of the file is a torch optimizer."""
-        bases = {b for member in self.frames.family(info) for b in member.bases}
+        bases = {b for member in self.family(info) for b in member.bases}
         return any(b.startswith("torch.optim.") or b.endswith("Optimizer") for b in bases)
 
     def is_function(self, info: ClassInfo) -> bool:
         """Whether a class is a torch.autograd.Function."""
         return any(
-            b in ("torch.autograd.Function", "torch.autograd.function.Function")
-            for m in self.frames.family(info)
-            for b in m.bases
+            b in ("torch.autograd.Function", "torch.autograd.function.Function") for m in self.family(info) for b in m.bases
         )
 
     def _of_foreign_class(self, last: str, call: ast.Call, frame: Frame) -> Role:

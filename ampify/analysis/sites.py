@@ -323,7 +323,7 @@ class _Reading:
         elif role in (Role.OPTIMIZER, Role.WRAPPER):
             if role is Role.WRAPPER and self.roles.targets(node, self.frame):
                 self.refuse("AMP904", node, f"{what} wraps an optimizer and steps it in its own `step`")
-            elif not key or any(b.how == "for" for b in self.sites.frames.lookup(key, self.frame)):
+            elif not key or any(b.how == "for" for b in self.sites.frames.lookup(key, self.frame, linked=True)):
                 self.refuse("AMP913", node, f"{what} stands for several optimizers")
             elif closure := self.closure_of(arguments):
                 self.note(Kind.STEP, node, key=key, call=self.ordinals[node], closure=closure)

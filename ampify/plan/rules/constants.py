@@ -114,7 +114,7 @@ def _held(text: str, at: Site, frame: Frame) -> Iterator[tuple[ast.expr, Frame]]
     base, _, name = text.rpartition(".")
     if not bindings and base:
         owner = method.owner if method is not None and base == method.self_name else frames.classes.get(base)
-        for info in frames.own_family(owner) if owner is not None else ():
+        for info in frames.family(owner) if owner is not None else ():
             for stmt in info.node.body:
                 if isinstance(stmt, ast.Assign) and name in [dotted(t) for t in stmt.targets]:
                     yield stmt.value, frame

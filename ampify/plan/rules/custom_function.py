@@ -77,7 +77,7 @@ def survey(file: File) -> Iterator[Finding]:
             if name in functions and call in homes and file.autocasts(homes[call], frame):
                 sites.setdefault(name, []).append((call, Site(file, frame, homes[call], CODE)))
     for name, calls in sites.items():
-        methods = {m: f for info in reversed(file.frames.own_family(functions[name])) for m, f in info.methods.items()}
+        methods = {m: f for info in reversed(file.frames.family(functions[name])) for m, f in info.methods.items()}
         foreign, multiplies = _needs(methods, file)
         if foreign or (multiplies and "setup_context" in methods):
             for call, at in calls:
@@ -112,7 +112,7 @@ def _needs(methods: dict[str, Frame], file: File) -> tuple[bool, bool]:
                     continue
                 if root == _context(methods[method]):
                     multiplies |= last not in CONTEXT  # something that forward has saved
-                elif isinstance(node.func, ast.Name) and file.roles.own_targets(node, methods[method]):
+                elif isinstance(node.func, ast.Name) and file.roles.targets(node, methods[method]):
                     multiplies = True
                 else:
                     own = root in methods[method].bindings if name else isinstance(node.func, ast.Attribute)

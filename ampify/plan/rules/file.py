@@ -203,12 +203,12 @@ class File:
                 queue.extend(m for name, m in info.methods.items() if name not in ("__init__", "backward"))
         for frame in self.frames.all:
             inside = {node for stmt in self.statements[frame] if self.under(stmt) for node in self.nodes[stmt]}
-            queue.extend(t for call in frame.calls if call in inside for t in self.roles.own_targets(call, frame))
+            queue.extend(t for call in frame.calls if call in inside for t in self.roles.targets(call, frame))
         while queue:
             frame = queue.pop()
             if frame not in found and not isinstance(frame.node, ast.Module):
                 found.add(frame)
-                queue.extend(t for call in frame.calls for t in self.roles.own_targets(call, frame))
+                queue.extend(t for call in frame.calls for t in self.roles.targets(call, frame))
         trains = {
             scope.number
             for scope in self.reading.program.scopes

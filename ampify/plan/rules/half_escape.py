@@ -56,7 +56,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     elif name in CLOSE:
         if not all(at.half(a) for a in node.args[:2]) or not all(at.of(a) is Precision.HALF for a in node.args[:2]):
             yield from _all(node.args[:2], f"`{dotted(node.func)}()`", at)
-    elif targets := at.file.roles.own_targets(node, at.frame):
+    elif targets := at.file.roles.targets(node, at.frame):
         for target in targets[:1]:
             yield from _all([a for a, p in _passed(node, target) if _to_array(p, target) and at.floating(a)], "", at)
     elif at.runs:

@@ -42,7 +42,7 @@ def survey(file: File) -> Iterator[Finding]:
 
 
 def _functions(target: ast.expr, frame: Frame, file: File) -> list[Frame]:
-    return file.roles.own_targets(ast.Call(target, [], []), frame)
+    return file.roles.targets(ast.Call(target, [], []), frame)
 
 
 def _runs_model(function: Frame, file: File) -> bool:
