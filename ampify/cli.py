@@ -10,7 +10,7 @@ import click
 # The rest is imported where it is needed: `--help` and a usage error should not wait for it.
 if TYPE_CHECKING:
     from ampify.convert import Options, Status
-    from ampify.project import Outcome
+    from ampify.job import Outcome
 
 STANDARD_INPUT = "-"
 UNUSABLE, OWN_BUG, INTERRUPTED = 3, 123, 130
@@ -116,9 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         streams.write_text(f"ampify: {error}")
         return UNUSABLE
     except Exception as error:
-        from ampify import project
+        from ampify import job
 
-        streams.write_text(f"ampify: {project.bug_report(error)}")
+        streams.write_text(f"ampify: {job.bug_report(error)}")
         return OWN_BUG
 
 
@@ -178,10 +178,10 @@ def _check_usage(
 
 def _standard_input(name: str, options: "Options", *, echo: bool) -> "Iterator[Outcome]":
     """The one outcome for standard input; with `echo` the code goes to standard output, unless it could not be read."""
-    from ampify import project
+    from ampify import job
     from ampify.report import streams
 
-    outcome = project.convert_bytes(name, streams.read_input(), options)
+    outcome = job.convert_bytes(name, streams.read_input(), options)
     if echo and outcome.result.status != "error":
         streams.write_output(outcome.result.output)
     yield outcome

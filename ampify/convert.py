@@ -9,6 +9,7 @@ from ampify.source import SourceError, is_candidate, not_rewritable, parse
 
 if TYPE_CHECKING:
     import ast
+    from collections.abc import Iterable
 
     from ampify.analysis.library import Finder
     from ampify.plan.edits import Edit, Hazards, Need, Plan
@@ -47,7 +48,8 @@ class AppliedEdit(NamedTuple):
 class Result(NamedTuple):
     """The outcome for one file. `output` is the input unless `status` is `converted`; `bug` marks a failure of ampify itself.
 
-    `needs` are the files that have to be rewritten with it."""
+    `needs` are the files that have to be rewritten with it, `parts` those with a part of its training steps, and `steps` those
+    with training steps that a part of is here."""
 
     status: Status
     output: bytes
@@ -55,22 +57,26 @@ class Result(NamedTuple):
     diagnostics: tuple[Diagnostic, ...] = ()
     bug: bool = False
     needs: tuple[Need, ...] = ()
+    parts: frozenset[str] = frozenset()
+    steps: frozenset[str] = frozenset()
 
 
 class Surroundings(NamedTuple):
     """Where a file stands among others: its path, as `finder` knows it, and what finds the files that it imports, or that import
-    it. With `need` the file is one that a converted script imports, and is rewritten for it."""
+    it. With `need` the file is one that a converted script imports, and is rewritten for it; with `trains` a training step is
+    known to be here, a part of which is elsewhere."""
 
     path: str = ""
     finder: Finder | None = None
     need: Need | None = None
+    trains: bool = False
 
 
 def convert(source: bytes, options: Options = Options(), around: Surroundings = Surroundings()) -> Result:
     """Convert one file's bytes. Does no I/O of its own and never raises on bad input: what is wrong is in the result."""
     try:
         tree = parse(source)
-        if around.need is None and not is_candidate(source):
+        if around.need is None and not around.trains and not is_candidate(source):
             return Result("unchanged", source)
         return _convert(source, tree, options, around)
     except SourceError as error:
@@ -101,20 +107,23 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
         search = search._replace(modules=tuple(library.imports_of(around.path)))
         return find(reading, edits, search)
 
-    plan = make_plan(program, options.dtype, options.runtime, rules)
+    given = need.edits if need is not None else ()
+    runtime = "import" if need is not None and options.runtime == "vendor" else options.runtime  # it lies beside the script
+    plan = make_plan(program, options.dtype if need is None else None, runtime, rules, given)
     if need is not None and not plan.edits and not plan.refusals:
         plan = make_module_plan(program, options.runtime, rules)
     if plan.refusals:
-        return Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
-    if not plan.edits:
-        return Result("already" if program.runtime else "unchanged", source)
-    obstacle = not_rewritable(source)
-    if obstacle:
-        return _refused(source, "AMP920", 1, 1, obstacle)
-    return _render(source, tree, plan, search, around)
+        result = Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
+    elif not plan.edits and not plan.needs:
+        result = Result("already" if program.runtime else "unchanged", source)
+    elif obstacle := not_rewritable(source):
+        result = _refused(source, "AMP920", 1, 1, obstacle)
+    else:
+        result = _render(source, tree, plan, search, around, options)
+    return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
 
 
-def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around: Surroundings) -> Result:
+def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around: Surroundings, options: Options) -> Result:
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
@@ -123,12 +132,47 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around:
         output = emit(source, plan)
         if not _keeps_lines(source, output, edits):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
+        around = _with_parts(plan, around, options)
         prove(source, output, search, around.path, around.finder)
     except UnreadableError as error:
         return _refused(source, "AMP920", error.line, error.column, "libcst does not read it")
     except ProofError as error:
         return _bug(source, str(error))
     return Result("converted", output, edits, tuple(_note(n) for n in plan.notes), needs=plan.needs)
+
+
+class _Instead:
+    """Finds what another finder does, but has a tree of its own for one file; and knows that a script imports it."""
+
+    def __init__(self, finder: Finder, path: str, tree: ast.Module | None, script: str) -> None:
+        self._finder, self._path, self._tree, self._script = finder, path, tree, script
+
+    def imported(self, path: str, level: int, name: str) -> str | None:
+        return self._finder.imported(path, level, name)
+
+    def importers(self, path: str) -> Iterable[str]:
+        return {*self._finder.importers(path), *((self._script,) if path == self._path else ())}
+
+    def tree(self, path: str) -> ast.Module | None:
+        return self._tree if path == self._path and self._tree is not None else self._finder.tree(path)
+
+    def source(self, path: str) -> bytes | None:
+        return self._finder.source(path)
+
+
+def _with_parts(plan: Plan, around: Surroundings, options: Options) -> Surroundings:
+    """The surroundings in which the parts of the training step that are in other files are converted. Raises ProofError if one
+    cannot be."""
+    from ampify.proof import ProofError
+
+    for need in (n for n in plan.needs if n.edits):
+        assert around.finder is not None
+        source = around.finder.source(need.path) or b""
+        found = convert(source, options, Surroundings(need.path, _Instead(around.finder, need.path, None, around.path), need))
+        if found.status != "converted":
+            raise ProofError(f"{need.path} cannot be converted with it: {'; '.join(d.message for d in found.diagnostics)}")
+        around = around._replace(finder=_Instead(around.finder, need.path, parse(found.output), around.path))
+    return around
 
 
 def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...]) -> bool:

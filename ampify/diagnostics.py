@@ -142,6 +142,10 @@ REFUSALS = {
         "code that it runs under autocast breaks in half precision, in a file that was not given, or not converted: {}",
         "give that file too: `ampify script.py that_file.py`, or the directory",
     ),
+    "AMP926": (
+        "a part of the training step is in a file that was not given, or not converted: {}",
+        "give that file too: `ampify script.py that_file.py`, or the directory",
+    ),
 }
 
 

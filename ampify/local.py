@@ -50,6 +50,10 @@ class Local:
         name = os.path.basename(os.path.dirname(path)) if stem == "__init__" else stem
         return [given for given in self._importing.get(name, ()) if given != path]
 
+    def source(self, path: str) -> bytes | None:
+        """The bytes of a file; None where it cannot be read."""
+        return files.read_optional(path)
+
     def tree(self, path: str) -> ast.Module | None:
         """The syntax tree of a file; None where it cannot be read, or is too large to be looked into."""
         if path not in self._trees:

@@ -8,6 +8,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
+APART = 1_000_000  # what is between the numbers of the statements of two files
+
 
 class Kind(Enum):
     """What happens to gradients, optimizers or the scaler at one place."""
@@ -180,6 +182,7 @@ class Scope(NamedTuple):
     part: bool = False  # does a part of a training step for other functions, which call it
     local: frozenset[str] = frozenset()  # the names that it binds itself
     family: frozenset[str] = frozenset()  # of a method: its class and those that it comes from
+    path: str = ""  # of the file that it is in, if that is another than the program's own
 
     def statements(self) -> Iterator[Stmt]:
         """The scope's own statements."""
@@ -194,6 +197,10 @@ class Scope(NamedTuple):
     def parts(self) -> frozenset[int]:
         """The numbers of the functions that do a part of its training step."""
         return frozenset(call.number for s in self.run() for e in s.events if e.kind is Kind.CALL for call in e.calls)
+
+    def calls(self) -> frozenset[int]:
+        """The numbers of the functions that it calls for a training step, or a part of one."""
+        return frozenset(call.number for s in self.run() for e in s.events for call in e.calls)
 
     def shares(self) -> dict[str, frozenset[str]]:
         """For each optimizer the others that own some of its parameters."""
@@ -232,7 +239,7 @@ class Note(NamedTuple):
 
 
 class Program(NamedTuple):
-    """All that planning needs to know of one file."""
+    """All that planning needs to know of one file, with the functions of other files that take part in its training steps."""
 
     scopes: tuple[Scope, ...]
     refusals: tuple[Refusal, ...]  # found by looking at the code alone
@@ -249,7 +256,24 @@ class Program(NamedTuple):
     keyed: bool  # somebody goes through the keys of a checkpoint: it bears no new one
     relative: bool  # imports relatively at its top level: it runs as a part of a package only
 
+    def own(self) -> Iterator[Scope]:
+        """The scopes of the file itself."""
+        return (scope for scope in self.scopes if not scope.path)
+
     def whole(self) -> Iterator[Scope]:
-        """The scopes that the scaler's protocol is followed in: not what others run as a part of themselves."""
-        reached = {number for scope in self.scopes if not scope.part for number in scope.parts()}
-        return (scope for scope in self.scopes if not (scope.part and scope.number in reached))
+        """The file's scopes that the scaler's protocol is followed in: not what others run as a part of themselves."""
+        reached = self._reached()
+        return (scope for scope in self.own() if not (scope.part and scope.number in reached))
+
+    def steps_elsewhere(self) -> frozenset[str]:
+        """The files with training steps that functions of this file do a part of."""
+        own = {scope.number for scope in self.own()}
+        return frozenset(scope.path for scope in self.scopes if scope.path and not scope.part and scope.parts() & own)
+
+    def parts_elsewhere(self) -> frozenset[str]:
+        """The files with functions that do a part of this file's training steps."""
+        reached = {number for scope in self.own() if not scope.part for number in scope.parts()}
+        return frozenset(scope.path for scope in self.scopes if scope.path and scope.number in reached)
+
+    def _reached(self) -> set[int]:
+        return {number for scope in self.scopes if not scope.part for number in scope.parts()}

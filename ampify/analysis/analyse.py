@@ -54,23 +54,17 @@ def read_file(file: File) -> Reading:
             builder.refusals.clear()
             builder.read()
     built = [(builder, builder.scope(closures)) for builder in builders]
-    called = {
-        c.number
-        for _, s in built
-        if s is not None
-        for stmt in s.run()
-        for e in stmt.events
-        if e.kind is Kind.CALL
-        for c in e.calls
-    }
+    others = _elsewhere(file, [s for _, s in built if s is not None])
+    called = {number for s in (*(s for _, s in built), *others) if s is not None for number in s.parts()}
     for builder, scope in built:
         part = builder.number in called
         found = builder.refusals if part else [*builder.refusals, *builder.found]
         refusals.extend(r for r in found if part or _concerns(r, builder.frame, scope, sites))
         if scope is not None:
             scopes.append(scope._replace(part=part))
+    scopes.extend(scope._replace(part=scope.number in called) for scope in others)
     states: list[Source] = []
-    if trains(scopes):
+    if trains([s for s in scopes if not s.path]):
         states.extend(state for builder in builders for state in builder.checkpoints())
         refusals.extend(hazards.find(tree, names, sites))
         refusals.extend(parts.find(tree, [b.frame for b, _ in built if b.number in called], roles))
@@ -91,6 +85,21 @@ def read_file(file: File) -> Reading:
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
     )
     return Reading(tree, names, frames, file.alone, numbers, program)
+
+
+def _elsewhere(file: File, scopes: list[Scope]) -> list[Scope]:
+    """The functions of other files that the file's training steps run, or whose training steps run functions of the file."""
+    builders = file.library.builders
+    called = {number for scope in scopes for number in scope.calls()}
+    found = {b.frame: b for b in builders.values() if b.frame.home is not file.frames and b.number in called}
+    for frame in file.frames.all if file.importers else ():
+        summary = file.library.summaries.of(frame) if frame.parent is not None else None
+        if summary is not None and (summary.backward or summary.step):
+            for _, where in file.frames.callers(frame, linked=True):
+                if where.home is not file.frames:
+                    found[where] = builders[where]
+    made = ((b.frame.home.file.path, b.scope({})) for b in found.values())
+    return [scope._replace(path=path) for path, scope in made if scope is not None]
 
 
 def _concerns(refusal: Refusal, frame: Frame, scope: Scope | None, sites: Sites) -> bool:

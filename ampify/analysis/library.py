@@ -14,11 +14,11 @@ from ampify.analysis.roles import Roles
 from ampify.analysis.sites import Sites
 from ampify.analysis.summaries import Summaries
 from ampify.imports import imports
+from ampify.program import APART
 
 if TYPE_CHECKING:
     from ampify.analysis.analyse import Reading
 
-APART = 1_000_000  # what is between the indices of the statements of two files
 MODULES = 200  # files that are read for one script; what is beyond is a library rather than somebody's model
 
 
@@ -29,10 +29,13 @@ class Finder(Protocol):
         """The file that a file imports by a module's name, or by the name of something in a package."""
 
     def importers(self, path: str) -> Iterable[str]:
-        """The files of the same call that import a file."""
+        """The files of the same call that may import a file."""
 
     def tree(self, path: str) -> ast.Module | None:
         """The syntax tree of a file; None where it cannot be read."""
+
+    def source(self, path: str) -> bytes | None:
+        """The bytes of a file; None where it cannot be read."""
 
 
 class File:

@@ -60,8 +60,20 @@ class Splice(NamedTuple):
 Edit = Wrap | Insert | Rewrite | Disable | Splice
 
 
+def anchor(edit: Edit) -> int:
+    """The statement that an edit is at."""
+    return edit.first if isinstance(edit, Wrap) else edit.at
+
+
+def moved(edit: Edit, by: int) -> Edit:
+    """The same edit in a file whose statements are counted from elsewhere."""
+    if isinstance(edit, Wrap):
+        return edit._replace(first=edit.first + by, last=edit.last + by)
+    return edit._replace(at=edit.at + by)
+
+
 class Need(NamedTuple):
-    """A hazard in a file that a script imports: that file has to be rewritten with it.
+    """What makes a script need another file rewritten with it: a hazard, or a part of its training step, which asks for `edits`.
 
     `entries` are the names that regions of other files call in it, `asked` the codes of the rules that other files' code
     makes look there.
@@ -74,6 +86,16 @@ class Need(NamedTuple):
     grave: bool = True  # it cannot stay
     entries: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
+    edits: "tuple[Edit, ...]" = ()
+
+    def joined(self, other: "Need") -> "Need":
+        """What two files need of the same one."""
+        return self._replace(
+            grave=self.grave or other.grave,
+            entries=self.entries | other.entries,
+            asked=self.asked | other.asked,
+            edits=tuple(dict.fromkeys((*self.edits, *other.edits))),
+        )
 
 
 class Hazards(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ampify.plan.checkpoints import key_of, lost_states, plan_checkpoints
-from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Need, Plan, Rewrite, Splice, Wrap
+from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Need, Plan, Rewrite, Splice, Wrap, anchor, moved
 from ampify.plan.places import Places
 from ampify.plan.regions import Regions, covered, plan_evaluation, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
-from ampify.program import Compute, Kind, Program, Refusal, Scope
+from ampify.program import APART, Compute, Kind, Program, Refusal, Scope
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
 PLAIN_FORMS = frozenset({"scale", "scale_tensors", "step"})  # of Rewrite, what torch.amp's scaler has too
@@ -29,20 +29,27 @@ NAMES = {  # what an edit's text may name, with the local names that it may get
 Rules = Callable[[list[Edit]], Hazards]
 
 
-def make_plan(program: Program, dtype: str | None = None, runtime: str = "import", rules: Rules | None = None) -> Plan:
+def make_plan(
+    program: Program,
+    dtype: str | None = None,
+    runtime: str = "import",
+    rules: Rules | None = None,
+    given: tuple[Edit, ...] = (),
+) -> Plan:
     """The plan of one file. No edits and no refusals: there is nothing to convert.
 
-    `dtype` and `runtime` as in ampify.convert.Options; `rules` finds the numeric hazards, given the edits.
+    `dtype` and `runtime` as in ampify.convert.Options; `rules` finds the numeric hazards, given the edits. `given` are edits that
+    training steps of other files ask for.
     """
-    backwards = [(s, e) for scope in program.scopes for s in scope.statements() for e in s.events if e.kind is Kind.BACKWARD]
-    if not backwards:
+    backwards = [e for scope in program.own() for s in scope.run() for e in s.events if e.kind is Kind.BACKWARD]
+    if not backwards and not given:
         return Plan(refusals=tuple(r for r in program.refusals if r.code == "AMP904"))  # a backward, but not a tensor's
-    if all(e.done for _, e in backwards):
+    if all(e.done for e in backwards) and not given:
         return Plan()
     refusals = [*program.refusals]
     edits: list[Edit] = []
     plain = runtime == "torch" and not program.runtime  # a file that has the runtime's scaler keeps to that one
-    regions = Regions(program.scopes)
+    regions = Regions(program)
     wraps = regions.plan()
     refusals.extend(regions.refusals)
     planned: dict[int, list[Edit]] = {}  # by the number of the scope
@@ -53,29 +60,32 @@ def make_plan(program: Program, dtype: str | None = None, runtime: str = "import
         planned[scope.number] = scope_edits
         refusals.extend(scope_refusals)
     refusals.extend(_disagreements(program, planned))
-    edits = list(dict.fromkeys([*edits, *(e for scope_edits in planned.values() for e in scope_edits)]))
+    edits = list(dict.fromkeys([*given, *edits, *(e for scope_edits in planned.values() for e in scope_edits)]))
     if refusals:
         return Plan(refusals=_telling(refusals))
-    if not any(isinstance(e, Rewrite) for e in edits):
+    if not given and not any(isinstance(e, Rewrite) for e in edits):
         return Plan()
+    needs = tuple(_parts_elsewhere(program, edits))
+    edits = [e for e in edits if anchor(e) < APART]
     key, saves = key_of(program), not plain and not program.keyed  # torch's scaler loads no checkpoint without its state
-    for scope in program.scopes:
+    for scope in program.own():
         edits.extend(plan_penalties(scope))
         if not plain:  # the notes of PyTorch let a schedule run on
             edits.extend(plan_schedules(scope))
         if saves:
             edits.extend(plan_checkpoints(scope, Places(scope), key))
         edits.extend(uncovered(scope, plan_evaluation(scope)))
-    lost = [n for scope in program.scopes for n in lost_states(scope, program.keyed, saves)]
+    lost = [n for scope in program.own() for n in lost_states(scope, program.keyed, saves)]
     notes = () if dtype == "bf16" else tuple({n.line: n for n in sorted(lost, reverse=True)}.values())[::-1]
-    needs: tuple[Need, ...] = ()
-    if rules is not None:
+    if rules is not None and edits:
         found = rules(edits)
         if found.refusals:
             return Plan(refusals=_telling(found.refusals))
         edits, notes = [*_needed(edits, found.edits, program), *found.edits], (*notes, *found.notes)
-        needs = tuple(found.needs)
-    edits.sort(key=_anchor)
+        needs = (*needs, *found.needs)
+    edits.sort(key=anchor)
+    if not edits:
+        return Plan(needs=needs)
     plan = _with_torch(program, edits, dtype) if plain else _with_runtime(program, edits, dtype, runtime)
     return plan if plan.refusals else plan._replace(notes=notes, needs=needs)
 
@@ -85,7 +95,7 @@ def make_module_plan(program: Program, runtime: str, rules: Rules) -> Plan:
     found = rules([])
     if found.refusals or not found.edits:
         return Plan(refusals=tuple(found.refusals))
-    edits = sorted(found.edits, key=_anchor)
+    edits = sorted(found.edits, key=anchor)
     if runtime == "torch":
         beyond = [Refusal("AMP923", line, 0, detail) for line, detail in _beyond_torch(program, edits, -1)]
         if beyond:
@@ -114,8 +124,15 @@ def _needed(edits: list[Edit], more: list[Edit], program: Program) -> list[Edit]
     ]
 
 
-def _anchor(edit: Edit) -> int:
-    return edit.first if isinstance(edit, Wrap) else edit.at
+def _parts_elsewhere(program: Program, edits: list[Edit]) -> Iterator[Need]:
+    """The files in which a part of a training step of this file is, with what is to be written there."""
+    files = {s.number // APART: scope.path for scope in program.scopes if scope.path for s in scope.body}
+    lines = {s.number: s.line for scope in program.scopes if scope.path for s in scope.statements()}
+    for index, path in sorted(files.items()):
+        inside = sorted((e for e in edits if anchor(e) // APART == index), key=anchor)
+        if inside:
+            there = tuple(moved(e, -index * APART) for e in inside)
+            yield Need(path, lines[anchor(inside[0])], "AMP904", "a part of the training step is there", edits=there)
 
 
 def _with_torch(program: Program, edits: list[Edit], dtype: str | None) -> Plan:
@@ -240,7 +257,7 @@ def _import_place(program: Program, edits: list[Edit], behind_all: bool = False)
 
     Only imports that run before the first edited statement count. With `behind_all` torch's do not come first.
     """
-    first = min(map(_anchor, edits))
+    first = min(map(anchor, edits))
     running = [index for index, end, is_def in program.top_level if index <= first < end and not is_def]
     limit = running[0] if running else first
     torch = [index for index, of_torch in program.imports if of_torch and index < limit and not behind_all]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ampify.plan.edits import Wrap
 from ampify.plan.places import Places
-from ampify.program import Barrier, Block, Call, Compute, Kind, Refusal, Scope, Stmt, first
+from ampify.program import Barrier, Block, Call, Compute, Kind, Program, Refusal, Scope, Stmt, first
 
 STRONG = (Compute.FORWARD, Compute.MATMUL)
 
@@ -18,9 +18,12 @@ STRONG = (Compute.FORWARD, Compute.MATMUL)
 class Regions:
     """The autocast regions of a program's training steps: which statements the losses need, wherever they stand."""
 
-    def __init__(self, scopes: Iterable[Scope]) -> None:
-        self.scopes = {scope.number: scope for scope in scopes}
-        self.places = {number: Places(scope) for number, scope in self.scopes.items()}
+    def __init__(self, program: Program) -> None:
+        whole = list(program.whole())
+        parts = {number for scope in whole for number in scope.parts()}
+        self.own = [*whole, *(scope for scope in program.scopes if scope.number in parts and scope not in whole)]
+        self.scopes = {(scope.path, scope.number): scope for scope in program.scopes}
+        self.places = {key: Places(scope) for key, scope in self.scopes.items()}
         self.calls: dict[int, list[tuple[Scope, Stmt, Call]]] = {}  # by function, where it is called for a training step
         for scope in self.scopes.values():
             for stmt in scope.statements():
@@ -32,7 +35,7 @@ class Regions:
 
     def plan(self) -> list[Wrap]:
         """The regions round what the unscaled backwards need; reasons against them are in `refusals`."""
-        for scope in self.scopes.values():
+        for scope in self.own:
             for stmt in scope.statements():
                 for event in stmt.events:
                     if event.kind in (Kind.BACKWARD, Kind.DIFFERENTIATE) and not event.done:
@@ -51,7 +54,7 @@ class Regions:
         """The statements that compute what is wanted before a statement: in its function, where that is called, or where
         attributes and the like were set aside for it."""
         left = set(wanted)
-        found = _slice(at, left, self.places[scope.number])
+        found = _slice(at, left, self.places[scope.path, scope.number])
         if found and not scope.part:
             return found
         found |= self._set_aside(scope, at, left)
@@ -78,10 +81,10 @@ class Regions:
             for stmt in other.statements():
                 names = {n for n in stmt.defs & kept if first(n) != "self" or other.family & scope.family}
                 if names and other is not scope:
-                    more = _slice(stmt, set(names), self.places[other.number], kept=True)
+                    more = _slice(stmt, set(names), self.places[other.path, other.number], kept=True)
                     used |= names if more else set()
                     found |= more
-        return found | _follow(at, used, self.places[scope.number]) if found else found
+        return found | _follow(at, used, self.places[scope.path, scope.number]) if found else found
 
     def _refuse(self, scope: Scope) -> None:
         """Notes the statements of a scope that would be in a region and must not."""

@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator
 
-from ampify.project import Outcome
+from ampify.job import Outcome
 
 _ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
 

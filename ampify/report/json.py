@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from ampify.convert import Status
-from ampify.project import Outcome
+from ampify.job import Outcome
 
 VERSION = 1
 

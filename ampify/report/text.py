@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ampify.convert import Status
 from ampify.diagnostics import NOTES, Diagnostic
 from ampify.files import UNREADABLE, UNWRITABLE
-from ampify.project import BUG, Outcome
+from ampify.job import BUG, Outcome
 
 # About the file as a whole: a line and a column would say nothing.
 _WHOLE_FILE = frozenset({BUG, UNREADABLE, UNWRITABLE})

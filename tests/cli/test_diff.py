@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ampify.convert import Result
-from ampify.project import Outcome
+from ampify.job import Outcome
 from ampify.report import diff
 
 OLD = b"import torch\n" + b"".join(b"line %d\n" % n for n in range(40)) + b"end = 1\n"

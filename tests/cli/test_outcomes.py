@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ampify import project
+from ampify import job, project
 from ampify.cli import main
 from ampify.convert import AppliedEdit, Options, Result
 from ampify.diagnostics import Diagnostic
@@ -40,7 +40,7 @@ def _convert(source: bytes, options: Options = Options(), *_: object) -> Result:
 
 @pytest.fixture(autouse=True)
 def _made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(project, "convert", _convert)
+    monkeypatch.setattr(job, "convert", _convert)
     monkeypatch.chdir(tmp_path)
     for kind in ("converted", "refused", "mistake", "hint", "error", "bug", "raise", "unchanged"):
         Path(f"{kind}.py").write_text(kind + "\n")
@@ -142,7 +142,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
             raise KeyboardInterrupt
         return _convert(source)
 
-    monkeypatch.setattr(project, "convert", interrupted)
+    monkeypatch.setattr(job, "convert", interrupted)
     assert main(["converted.py", "unchanged.py", "refused.py"]) == 130
     assert "Traceback" not in capsys.readouterr().err
     assert Path("converted.py").read_text() == "output\n"
@@ -175,7 +175,7 @@ def test_a_file_that_changes_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyP
             Path("converted.py").write_text("edited meanwhile\n")
         return _convert(source)
 
-    monkeypatch.setattr(project, "convert", slow)
+    monkeypatch.setattr(job, "convert", slow)
     assert main(["converted.py", "unchanged.py"]) == 3
     assert Path("converted.py").read_text() == "edited meanwhile\n"
     assert capsys.readouterr().err.splitlines() == [
