@@ -53,7 +53,8 @@ class Job:
     def __init__(self, options: Options, given: dict[str, str], *, write: bool) -> None:
         self.options, self.given, self.write = options, given, write
         self.local = Local(given)
-        self.drafts: dict[str, _Draft] = {}  # by real path
+        self.drafts: dict[str, _Draft] = {}  # by real path, as is the next
+        self.unable: dict[str, _Draft] = {}  # what could not be rewritten for others
         self.supplied: set[str] = set()  # the directories that have the runtime, or would get it
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -64,12 +65,20 @@ class Job:
             except FileError as problem:
                 yield failed(path, b"", problem)
                 continue
-            result = draft.result
-            if result.needs or result.steps or result.parts or any(True for _ in self.local.importers(real)):
-                self.drafts[real] = draft
-            else:
+            if self._stands_alone(real, draft):
                 yield self._finish(draft)
+            else:
+                self.drafts[real] = draft
         yield from self._together()
+
+    def _stands_alone(self, real: str, draft: _Draft) -> bool:
+        """Whether a file can be written before the others are known. One without a training step may be needed by any of them."""
+        result = draft.result
+        if result.needs or result.steps or result.parts:
+            return False
+        if result.status == "unchanged" and len(self.given) > 1 and b"torch" in draft.outcome.before:
+            return False
+        return not any(True for _ in self.local.importers(real))
 
     def _draft(self, path: str, snapshot: Snapshot, need: Need | None = None, trains: bool = False) -> _Draft:
         around = Surroundings(snapshot.target, self.local, need, trains)
@@ -91,11 +100,11 @@ class Job:
             dropped = dict(self._dropped(needed))
             if not dropped:
                 break
-            for real in needed:
-                if real in alone:
-                    self.drafts[real] = alone[real]  # to be converted again for those that are left
+            self.unable.update((r, self.drafts[r]) for r in needed if r in alone and self.drafts[r].result.status != "converted")
+            self.drafts.update((r, alone[r]) for r in needed if r in alone)  # to be converted again for those that are left
             self.drafts.update(dropped)
             alone.update(dropped)
+        self.drafts.update((r, d) for r, d in self.unable.items() if self.drafts[r].result.status == "unchanged")
         written = sorted(self.drafts.items(), key=lambda item: item[0] not in needed)  # before those that need them
         done = {real: self._finish(self._told(real, draft, needed), real not in needed) for real, draft in written}
         yield from (done[real] for real in self.given if real in done)
