@@ -111,7 +111,8 @@ def _convert(source: bytes, tree: ast.Module, options: Options, modules: Modules
     if plan.refusals:
         return Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
     if not plan.edits:
-        return Result("already" if program.runtime else "unchanged", source)
+        told = tuple(_note(n) for n in plan.notes)
+        return Result("already" if program.runtime else "unchanged", source, diagnostics=told)
     obstacle = not_rewritable(source)
     if obstacle:
         return _refused(source, "AMP920", 1, 1, obstacle)

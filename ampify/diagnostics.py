@@ -32,7 +32,7 @@ EDITS = {
     "AMP109": "makes the loss scaler, which is on where CUDA is",
 }
 
-# What is to be known besides the edits, of a script that is converted. `{}` takes versions, or what was seen.
+# What is to be known besides the edits, or of a script with nothing to convert. `{}` takes versions, or what was seen.
 NOTES = {
     "AMP191": ("puts the runtime beside the script, as ampify_runtime.py, {}", ""),
     "AMP192": ("updates the runtime beside the script, ampify_runtime.py, {}", ""),
@@ -43,6 +43,10 @@ NOTES = {
     "AMP194": (
         "an optimizer's state is {}: a resumed run starts at the initial loss scale",
         "save scaler.state_dict() too, and load it by scaler.load_state_dict(...)",
+    ),
+    "AMP195": (
+        "gradients are computed here, and nothing in this file steps on them: there is no training step to convert",
+        "if another file steps on them, give it too: `ampify this_file.py that_file.py`",
     ),
 }
 

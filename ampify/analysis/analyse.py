@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
-from ampify.analysis import hazards, sharding
+from ampify.analysis import hazards, sharding, stepless
 from ampify.analysis.existing import amp_in_use
 from ampify.analysis.flow import Builder, number
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
@@ -75,6 +75,7 @@ def read(tree: ast.Module) -> Reading:
         frozenset(names.strings),
         bool(states) and sites.checkpoints.uses.gone_through(states),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
+        stepless.backwards(sites, scopes, refusals),
     )
     return Reading(tree, names, frames, roles, numbers, program)
 

@@ -9,7 +9,7 @@ from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Need, Plan
 from ampify.plan.places import Places
 from ampify.plan.regions import covered, plan_evaluation, plan_regions, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
-from ampify.program import Compute, Kind, Program, Refusal, Scope
+from ampify.program import Compute, Kind, Note, Program, Refusal, Scope
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
 PLAIN_FORMS = frozenset({"scale", "scale_tensors", "step"})  # of Rewrite, what torch.amp's scaler has too
@@ -39,6 +39,8 @@ def make_plan(program: Program, dtype: str | None = None, runtime: str = "import
         return Plan(refusals=tuple(r for r in program.refusals if r.code == "AMP904"))  # a backward, but not a tensor's
     if all(e.done for _, e in backwards):
         return Plan()
+    if program.stepless:
+        return Plan(notes=tuple(Note("AMP195", line, column, "") for line, column in program.stepless[:1]))
     refusals = [*program.refusals]
     edits: list[Edit] = []
     plain = runtime == "torch" and not program.runtime  # a file that has the runtime's scaler keeps to that one
