@@ -26,6 +26,9 @@ class Kind(Enum):
     UNIT = "unit"  # a call that trains by itself: backward, step and update inside
 
 
+GROUP = "[*]"  # ends the key that stands for each optimizer of a collection, `optimizers[*]`
+
+
 class Event(NamedTuple):
     """One event of a statement, in order of evaluation.
 
@@ -99,6 +102,7 @@ class Stmt(NamedTuple):
     autocast: bool = False  # an autocast region, the runtime's or torch's
     detached: bool = False  # an assignment of a value without gradient: `x.item()`, `x.detach()`
     rebinds: bool = False  # a plain assignment: the old value of `defs` is gone
+    each: str = ""  # a loop that does the same to each optimizer of a collection: the text that stands for one
 
     def walk(self) -> Iterator[Stmt]:
         """This statement and all inside it."""

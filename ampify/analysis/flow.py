@@ -14,7 +14,7 @@ from ampify.analysis.sites import Sites
 from ampify.analysis.syntax import blocks_of, header, uses_of
 from ampify.analysis.vocabulary import DETACHING, MUTATORS
 from ampify.analysis.walk import walk
-from ampify.program import Barrier, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
+from ampify.program import GROUP, Barrier, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
@@ -101,13 +101,19 @@ class Builder:
             for raw in facts.events:
                 if raw.key and raw.kind in (Kind.STEP, Kind.UNSCALE):
                     keys[raw.key] = None
+        for group, other in self.sites.groups.confused(list(keys), self.frame):
+            raw = next(r for facts in self.facts.values() for r in facts.events if r.key == group)
+            detail = f"`{other}` may be one of `{group.removesuffix(GROUP)}`"
+            self.refusals.append(Refusal("AMP913", raw.line, raw.column, detail))
         return tuple(Optimizer(key, self._owned(key), self._wraps(key)) for key in keys)
 
     def _wraps(self, key: str) -> bool:
-        return self.roles.of(ast.parse(key, mode="eval").body, self.frame) is Role.WRAPPER
+        return not key.endswith(GROUP) and self.roles.of(ast.parse(key, mode="eval").body, self.frame) is Role.WRAPPER
 
     def _owned(self, key: str) -> frozenset[str]:
         """The roots of what an optimizer was built with; empty when its construction is not in sight."""
+        if key.endswith(GROUP):
+            return self.sites.groups.roots(key, self.frame)
         roots: set[str] = set()
         for value, where in self.roles.sources(key, self.frame):
             if isinstance(value, ast.Call) and not self._constructs(value):
@@ -130,6 +136,8 @@ class Builder:
         closure = self.numbers[raw.closure][0] if isinstance(raw.closure, ast.stmt) else -1
         if raw.key:
             targets: tuple[str, ...] = (raw.key,)
+            if raw.kind is Kind.ZERO and raw.key.endswith(GROUP):
+                targets += tuple(o.key for o in self.optimizers if o.key.startswith(raw.key.removesuffix("*]")))
         elif raw.kind is Kind.HANDED:
             targets = tuple(sorted(r[1:] for r in raw.roots))
         elif raw.kind in (Kind.READ, Kind.REPLACE):
@@ -159,6 +167,8 @@ class Builder:
         groups = {r[1:] for r in raw.roots if r.startswith("@")}
         roots = frozenset(r for r in raw.roots if r[0] not in "=@")
         named = tuple(o.key for o in self.optimizers if o.key in groups)
+        if any(not g or any(b.how == "for" for b in self.sites.frames.lookup(g, self.frame)) for g in groups - set(named)):
+            return tuple(o.key for o in self.optimizers)  # of one optimizer of several, whichever it is
         if not raw.roots:
             return tuple(o.key for o in self.optimizers)
         if named and not roots and not direct:
@@ -177,7 +187,7 @@ class Builder:
         """The optimizers all of whose gradients are gone after the models in `roots` cleared theirs."""
         if "*" in roots:
             return tuple(o.key for o in self.optimizers)
-        if len(self.optimizers) == 1 and not self.optimizers[0].roots:
+        if len(self.optimizers) == 1 and not self.optimizers[0].roots and not self.optimizers[0].key.endswith(GROUP):
             return (self.optimizers[0].key,)
         return tuple(
             o.key
@@ -231,7 +241,8 @@ class Builder:
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
         )
         if isinstance(stmt, ast.If):
-            built = self._with_test(built, stmt.test)
+            certain = self.sites.groups.is_certain(stmt)
+            built = built._replace(kind="with") if certain else self._with_test(built, stmt.test)
         elif isinstance(stmt, ast.While):
             built = built._replace(endless=isinstance(stmt.test, ast.Constant) and bool(stmt.test.value))
         elif isinstance(stmt, ast.With | ast.AsyncWith):
@@ -245,8 +256,10 @@ class Builder:
                 barrier=Barrier.REGION if ours else built.barrier,
                 suppresses=any(self._suppresses(c) for c in contexts),
             )
-        elif isinstance(stmt, ast.For) and self._updates_by_hand(stmt, built):
-            self.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, ""))
+        elif isinstance(stmt, ast.For):
+            if self._updates_by_hand(stmt, built):
+                self.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, ""))
+            built = built._replace(each=self.sites.groups.member(stmt, self.frame))
         return built
 
     @staticmethod

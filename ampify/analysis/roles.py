@@ -128,7 +128,9 @@ class Roles:
                     found.extend(s for value, where in self.passed(text, binding.frame) for s in self._follow(value, where))
                 elif binding.how == "assign" and binding.value is not None:
                     found.extend(self._unfold(binding))
-            if not found and "." in text and not text.startswith("self."):
+            if not found and text.endswith("]"):
+                found.extend(self._element_of(text, frame))
+            elif not found and "." in text and not text.startswith("self."):
                 found.extend(self._attribute_of_instance(text, frame))
             self._sources[key] = found
         return self._sources[key]
@@ -175,6 +177,19 @@ class Roles:
     def _static(frame: Frame) -> bool:
         node = frame.node
         return not isinstance(node, ast.Module) and any(dotted(d) == "staticmethod" for d in node.decorator_list)
+
+    def _element_of(self, text: str, frame: Frame) -> list[Source]:
+        """`optimizers[0]` or `optimizers['g']`, where the list, tuple or dict is written out."""
+        node = ast.parse(text, mode="eval").body
+        bindings = self.frames.lookup(dotted(node.value), frame) if isinstance(node, ast.Subscript) else []
+        value = bindings[0].value if len(bindings) == 1 and bindings[0].how == "assign" and not bindings[0].path else None
+        index = node.slice.value if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) else None
+        if isinstance(value, ast.Tuple | ast.List) and type(index) is int and 0 <= index < len(value.elts):
+            return self._follow(value.elts[index], bindings[0].frame)
+        if isinstance(value, ast.Dict):
+            pairs = zip(value.keys, value.values, strict=True)
+            return [s for k, v in pairs if getattr(k, "value", None) == index for s in self._follow(v, bindings[0].frame)]
+        return []
 
     def _attribute_of_instance(self, text: str, frame: Frame) -> list[Source]:
         """`trainer.optimizer`, where `trainer` is an instance of a class of this file."""

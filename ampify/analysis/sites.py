@@ -9,6 +9,7 @@ from ampify.analysis.checkpoints import Checkpoints, State
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.forward import computes, level_of
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
+from ampify.analysis.groups import Each, Groups
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, summarize
@@ -27,6 +28,7 @@ class Sites:
         self.names, self.frames, self.roles = names, frames, roles
         self.scaler = names.scaler
         self.checkpoints = Checkpoints(names, roles)
+        self.groups = Groups(frames, roles)
         self.summaries: Summaries = {}
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
         summarize(roles, self.read, self.summaries)
@@ -83,7 +85,8 @@ class _Reading:
         elif isinstance(self.stmt, ast.For):
             if gradients.clears_all(self.stmt):
                 self.note(Kind.ZERO, self.stmt, owners.roots(self.stmt.iter, self.frame, self.roles))
-            for key in gradients.each_cleared(self.stmt, self.frame, self.roles):
+            cleared = self.sites.groups.cleared(self.stmt, self.frame)
+            for key in cleared or gradients.each_cleared(self.stmt, self.frame, self.roles):
                 self.note(Kind.ZERO, self.stmt, key=key)
         if any(e.kind in TRAINING for e in self.events):
             barrier = Barrier.TRAIN
@@ -195,7 +198,7 @@ class _Reading:
             elif func.attr == "zero_grad":
                 self.zero(node, func)
             if func.attr in ("backward", "step", "zero_grad"):
-                if self.is_conditional(node):
+                if self.is_conditional(node) and self.each(func.value, node) is None:
                     self.conditional(node, noted)
                 return level if func.attr == "step" else Compute.NONE
         if last.startswith("clip_grad") or last in ("get_total_norm", "clip_grads_with_norm_"):
@@ -221,13 +224,15 @@ class _Reading:
         if method == "grad":
             self.note(Kind.DIFFERENTIATE, node, done=True)
             return
+        each = self.each(node.args[0], node) if node.args else None
         key = dotted(node.args[0]) if node.args else ""
         closure = self.closure_of([*node.args[1:], *(k.value for k in node.keywords)]) if method == "step" else None
         kind = {"step": Kind.STEP, "unscale_": Kind.UNSCALE, "update": Kind.UPDATE}.get(method)
         if method == "step_scheduler" and node.args and self.roles.of(node.args[0], self.frame) is Role.OPTIMIZER:
             self.note(Kind.STEP, node, key=key)  # a step without the scaler
         if kind is not None:
-            self.note(kind, node, key=key, done=True, closure=closure)
+            for one in each.keys if each else (key,):
+                self.note(kind, node, key=one, done=True, closure=closure)
 
     def clip(self, node: ast.Call, name: str) -> None:
         """A clip of gradients: torch's function, or a method of a model."""
@@ -303,6 +308,8 @@ class _Reading:
         if self.sites.hidden(node, self.frame).backward:
             return self.other_call(node, self.sites.names.resolve(func))  # a method that trains, called step
         key, what = dotted(func.value), f"`{ast.unparse(func.value)[:40]}`"
+        if each := self.each(func.value, node):
+            return self.step_each(node, each)
         role = Role.OPTIMIZER if self.hands_over_closure(node) else self.roles.of(func.value, self.frame)
         arguments = [*node.args, *(k.value for k in node.keywords)]
         if role is Role.SCHEDULER:
@@ -327,6 +334,18 @@ class _Reading:
             if unknown and not arguments:
                 self.refuse("AMP913", node, f"nothing shows whether {what} is an optimizer")
             return Compute.FORWARD if role is Role.MODEL else Compute.CALL
+        return Compute.NONE
+
+    def each(self, node: ast.expr, call: ast.Call) -> Each | None:
+        """The optimizers that an expression of a call stands for, one after the other."""
+        return self.sites.groups.each(node, self.stmt, self.frame, self.parents.get(call))
+
+    def step_each(self, node: ast.Call, each: Each) -> Compute:
+        """The step of every optimizer of a collection, in a loop."""
+        if self.sites.groups.share(each, self.frame):
+            self.refuse("AMP907", node, f"an optimizer of `{ast.unparse(each.base)[:40]}`")
+        for key in each.keys:
+            self.note(Kind.STEP, node, key=key, call=self.ordinals[node])
         return Compute.NONE
 
     def closure_of(self, arguments: list[ast.expr]) -> ast.AST | None:
@@ -356,7 +375,10 @@ class _Reading:
     def zero(self, node: ast.Call, func: ast.Attribute) -> None:
         key = dotted(func.value)
         method = self.sites.frames.method_of(self.frame)
-        if method is not None and key == method.self_name:
+        if each := self.each(func.value, node):
+            for one in each.keys:
+                self.note(Kind.ZERO, node, key=one)
+        elif method is not None and key == method.self_name:
             self.note(Kind.ZERO, node, frozenset({"*"}))
         elif self.roles.of(func.value, self.frame) in (Role.OPTIMIZER, Role.WRAPPER):
             self.note(Kind.ZERO, node, key=key)

@@ -10,7 +10,7 @@ from ampify.analysis.facts import Facts
 from ampify.analysis.frames import Frame
 from ampify.analysis.roles import Roles
 from ampify.analysis.syntax import own_statements
-from ampify.program import Barrier, Compute, Kind
+from ampify.program import GROUP, Barrier, Compute, Kind
 
 
 class Summary(NamedTuple):
@@ -89,4 +89,4 @@ def _cleared(facts: Facts, frame: Frame) -> frozenset[tuple[str, frozenset[str]]
     """What a statement clears, under names that mean the same to the function's callers."""
     local = set(frame.bindings)
     zeros = {(e.key, e.roots) for e in facts.events if e.kind is Kind.ZERO}
-    return frozenset((key, roots) for key, roots in zeros if key not in local and not roots & local)
+    return frozenset((key, roots) for key, roots in zeros if key.removesuffix(GROUP) not in local and not roots & local)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ampify.plan.edits import Edit, Insert, Rewrite
 from ampify.plan.places import Place, Places
-from ampify.program import Event, Kind, Refusal, Scope, Stmt
+from ampify.program import GROUP, Event, Kind, Refusal, Scope, Stmt
 from ampify.protocol import Check, Overlay, Problem, Violation, check
 
 MAX_TRIES = 48
@@ -43,7 +43,7 @@ def plan_scaling(scope: Scope, places: Places, covered: frozenset[int], plain: b
     for updates in itertools.islice(_updates(scope, places), MAX_TRIES):
         overlay, result = _complete(scope, places, updates._replace(covered=covered, plain=plain))
         if not result.violations:
-            return _edits(scope, overlay), []
+            return _edits(scope, places, overlay), []
         if best is None or len(result.violations) < len(best.violations):
             best = result
     assert best is not None
@@ -70,7 +70,7 @@ def plan_schedules(scope: Scope) -> list[Edit]:
     ]
 
 
-def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
+def _edits(scope: Scope, places: Places, overlay: Overlay) -> list[Edit]:
     edits: list[Edit] = []
     for stmt in scope.statements():
         for event in stmt.events:
@@ -86,8 +86,9 @@ def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
                 if event.kind is Kind.UPDATE:
                     edits.append(Insert(stmt.number, after, "{scaler}.update()", "AMP105"))
                 else:
-                    edits.extend(Insert(stmt.number, after, f"{{scaler}}.unscale_({key})", "AMP103") for key in event.targets)
-    return edits
+                    names = [places.each(stmt.number) if key.endswith(GROUP) else key for key in event.targets]
+                    edits.extend(Insert(stmt.number, after, f"{{scaler}}.unscale_({name})", "AMP103") for name in names)
+    return list(dict.fromkeys(edits))
 
 
 # update() --------------------------------------------------------------------------------------------
@@ -95,12 +96,12 @@ def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
 
 def _updates(scope: Scope, places: Places) -> Iterator[Overlay]:
     """Placements of `update()`, the likeliest first: once, after the last step of an iteration; then after each phase."""
-    steps = [(s, e) for s in scope.statements() for e in s.events if e.kind is Kind.STEP and not e.done]
-    if not steps:
+    inside = [s for s in scope.statements() if any(e.kind is Kind.STEP and not e.done for e in s.events)]
+    if not inside:
         yield Overlay()
         return
     groups: dict[int, list[Stmt]] = {}
-    for stmt, _ in steps:
+    for stmt in dict.fromkeys(places.whole(s) for s in inside):
         loop = places.loop(stmt.number)
         groups.setdefault(loop.number if loop is not None else -1, []).append(stmt)
     options = [_placements(scope, places, group) for group in groups.values()]
@@ -181,6 +182,8 @@ def _unscale(scope: Scope, places: Places, overlay: Overlay, result: Check, read
         inside = list(place.stmt.all_events())
         if any(e.kind is Kind.BACKWARD or (e.kind is Kind.STEP and read.target in e.targets) for e in inside):
             continue
+        if read.target.endswith(GROUP) and not places.each(place.stmt.number):
+            continue  # it has a name in the loop through them only
         tried = _add(overlay, place.stmt.number, Event(Kind.UNSCALE, (read.target,)), after=False)
         outcome = check(scope, tried)
         if read in outcome.violations:
@@ -209,6 +212,11 @@ def _refusals(scope: Scope, result: Check) -> list[Refusal]:
     found = []
     for violation in result.violations[:1]:
         code = CODE_OF[violation.problem]
+        if violation.problem is Problem.READ_SCALED and violation.target.endswith(GROUP):
+            what = f"gradients are looked at on line {violation.line}, before the loop that steps each of"
+            group = violation.target.removesuffix(GROUP)
+            found.append(Refusal("AMP913", violation.line, 0, f"{what} `{group}`"))
+            continue
         if violation.problem is Problem.READ_SCALED and _only_possible(scope, violation):
             code = "AMP921"
         if violation.problem is Problem.MIXED and shares.get(violation.target):
