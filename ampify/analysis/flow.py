@@ -137,7 +137,8 @@ class Builder:
         if raw.key:
             targets: tuple[str, ...] = (raw.key,)
             if raw.kind is Kind.ZERO and raw.key.endswith(GROUP):
-                targets += tuple(o.key for o in self.optimizers if o.key.startswith(raw.key.removesuffix("*]")))
+                members = raw.key.removesuffix("*]")
+                targets += tuple(o.key for o in self.optimizers if o.key != raw.key and o.key.startswith(members))
         elif raw.kind is Kind.HANDED:
             targets = tuple(sorted(r[1:] for r in raw.roots))
         elif raw.kind in (Kind.READ, Kind.REPLACE):

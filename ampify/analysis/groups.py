@@ -183,6 +183,7 @@ class Groups:
     def _named(self, base: ast.expr, frame: Frame) -> tuple[str, ...]:
         """The names of a collection's members, where it is written out of names that keep their meaning."""
         value: ast.expr | None = base
+        here = frame
         if text := dotted(base):
             bindings = self.frames.lookup(text, frame)
             if len(bindings) != 1 or text in self._filled or text in self._unclear or bindings[0].path:
@@ -197,8 +198,14 @@ class Groups:
             return ()
         names = tuple(dotted(e) for e in elements)
         plain = all(isinstance(e, ast.Name) for e in elements) or (all(names) and (value is base or here is frame))
-        once = all(len(self.frames.lookup(name, frame)) == 1 for name in names)
-        return names if names and plain and once and len(set(names)) == len(names) else ()
+        kept = value is base or all(self._bound_before(name, value, frame, here) for name in names)
+        return names if names and plain and kept and len(set(names)) == len(names) else ()
+
+    def _bound_before(self, name: str, value: ast.expr, frame: Frame, here: Frame) -> bool:
+        """Whether a name has its meaning when a collection is written out `here`, and the same one in a frame that uses that."""
+        found = self.frames.lookup(name, here)
+        before = all(b.value is not None and b.value.lineno < value.lineno for b in found)
+        return before and bool(found) and found == self.frames.lookup(name, frame)
 
     def _members(self, base: ast.expr, frame: Frame) -> list[Member] | None:
         """The ways that a collection gets its members; None where they are not in sight."""
@@ -236,6 +243,18 @@ class Groups:
             roles = {self.roles.of(m.value, m.frame) for m in known}
             return bool(roles) and roles <= {Role.OPTIMIZER}
         return Role.OPTIMIZER in (self.roles.of(base, frame), self.roles.of(node, frame))
+
+    def is_member(self, node: ast.expr, frame: Frame) -> bool:
+        """Whether an expression may be one of a collection of optimizers, however it is taken from it."""
+        if isinstance(node, ast.Subscript) and dotted(node.value):
+            return self._are_optimizers(node.value, node, frame)
+        bindings = self.frames.lookup(node.id, frame) if isinstance(node, ast.Name) else []
+        for binding in bindings:
+            for part in walk(binding.value) if binding.how == "for" and binding.value is not None else ():
+                known = isinstance(part, ast.Name | ast.Attribute) and self._members(part, frame) is not None
+                if known and isinstance(part, ast.expr) and self._are_optimizers(part, node, frame):
+                    return True
+        return False
 
     def share(self, each: Each, frame: Frame) -> bool:
         """Whether members of a collection own the same parameters: the step of one would unscale another's gradients."""

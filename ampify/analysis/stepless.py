@@ -90,7 +90,9 @@ def _is_harmless(func: ast.expr) -> bool:
 def _only_clears(name: str, bindings: list[Binding], frame: Frame, sites: Sites) -> bool:
     """Whether a name of a function is an optimizer of torch's that does nothing but clear gradients."""
     value = bindings[0].value
-    if len(bindings) > 1 or not isinstance(value, ast.Call) or not sites.roles.callee(value.func).startswith("torch.optim."):
+    if len(bindings) > 1 or not isinstance(value, ast.Call) or isinstance(frame.node, ast.Module):
+        return False
+    if not sites.roles.callee(value.func).startswith("torch.optim."):
         return False
     loads = [n for n in walk(frame.node) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
     clears = [

@@ -46,6 +46,7 @@ SOME = {
     "parameters moved by hand": LOOP + "with torch.no_grad():\n        for p in model.parameters():\n            p.add_(p.grad)",
     "moved by hand in two statements": LOOP + "for p in model.parameters():\n        g = p.grad\n        p.data = p.data - g",
     "moved at once": LOOP + "torch._foreach_add_(list(model.parameters()), 1.0)",
+    "an optimizer that another file may step": MODEL + "opt = optim.SGD(model.parameters(), lr=1)\nmodel(x).sum().backward()",
     "the model handed on": LOOP + "other(model)",
     "the parameters handed on": LOOP + "other(list(model.parameters()))",
     "hooks of a model that trains": HEAD + HOOKED.format(mode="train"),
