@@ -49,9 +49,7 @@ class Event(NamedTuple):
     tensors: bool = False
     soft: bool = False
     closure: int = -1  # of a STEP: the number of the function that it evaluates
-    text: str = (
-        ""  # DIFFERENTIATE: the name that autograd.grad is called by; SAVE, LOAD: the checkpoint, by its name if it has one
-    )
+    text: str = ""  # BACKWARD, DIFFERENTIATE: what it is called by; SAVE, LOAD: the checkpoint, by its name if it has one
     form: str = (
         ""  # SAVE, LOAD: the scaler's state is an `entry` beside it, a `statement` behind it, or lost; of one done, its key
     )

@@ -265,10 +265,10 @@ class _Eraser(ast.NodeTransformer):
             node.func = ast.Name("torch.autograd.grad", ast.Load())  # whatever its spelling was
         if isinstance(node.func, ast.Attribute) and node.func.attr == "backward":
             node.func.value = self.unscaled(node.func.value)
-            if dotted(node.func).endswith("autograd.backward"):
-                node.args[:1] = [self.unscaled(a) for a in node.args[:1]]
-                for keyword in node.keywords:
-                    keyword.value = self.unscaled(keyword.value) if keyword.arg == "tensors" else keyword.value
+        if self.names.resolve(node.func) == "torch.autograd.backward" or dotted(node.func).endswith("autograd.backward"):
+            node.args[:1] = [self.unscaled(a) for a in node.args[:1]]
+            for keyword in node.keywords:
+                keyword.value = self.unscaled(keyword.value) if keyword.arg == "tensors" else keyword.value
         if node.args and (method == "step" or (method == "step_scheduler" and not self.plain)):
             return ast.Call(ast.Attribute(node.args[0], "step", ast.Load()), node.args[1:], node.keywords)
         return node

@@ -32,6 +32,7 @@ class Frame:
         self.called: set[str] = set()
         self.calls: list[ast.Call] = []
         self.lambdas: list[ast.Lambda] = []
+        self.outer: dict[str, Frame] = {}  # names that `global` and `nonlocal` make another frame's
 
     @property
     def name(self) -> str:
@@ -107,6 +108,11 @@ class Frames:
             self._call(node, frame)
         elif isinstance(node, ast.Lambda):
             frame.lambdas.append(node)
+        elif isinstance(node, ast.Global):
+            frame.outer.update(dict.fromkeys(node.names, list(frame.chain())[-1]))
+        elif isinstance(node, ast.Nonlocal):
+            for outer in list(frame.chain())[1:]:
+                frame.outer.update((name, outer) for name in node.names if name in outer.bindings and name not in frame.outer)
         for child in children(node):
             self._visit(child, frame)
 
@@ -168,7 +174,8 @@ class Frames:
         if method is not None and method.owner is not None and text.startswith(method.self_name + "."):
             method.owner.attributes.setdefault(self._own(frame, text), []).append(binding)
         else:
-            frame.bindings.setdefault(text, []).append(binding)
+            holder = frame.outer.get(text.partition(".")[0].partition("[")[0], frame)
+            holder.bindings.setdefault(text, []).append(binding)
 
     def lookup(self, text: str, frame: Frame) -> list[Binding]:
         """All bindings of a value's text as seen from a frame; empty when nothing is known."""

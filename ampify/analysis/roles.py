@@ -292,13 +292,40 @@ class Roles:
             return known[0]
         return self._of_foreign_class(name.rpartition(".")[2], call, frame)
 
-    def callee(self, func: ast.expr) -> str:
-        """The qualified name of what is called, looking through `getattr(module, name)` and `module.__dict__[name]`."""
+    def callee(self, func: ast.expr, depth: int = 4) -> str:
+        """The qualified name of what is called, looking through `getattr(module, name)`, `module.__dict__[name]`,
+        `vars(module)[name]`, and through what picks or prepares one of several optimizer classes."""
         if isinstance(func, ast.Call) and dotted(func.func) == "getattr" and func.args:
             return f"{self.names.resolve(func.args[0])}.*"
-        if isinstance(func, ast.Subscript) and isinstance(func.value, ast.Attribute) and func.value.attr == "__dict__":
-            return f"{self.names.resolve(func.value.value)}.*"
+        if isinstance(func, ast.Subscript):
+            base = func.value
+            if isinstance(base, ast.Attribute) and base.attr == "__dict__":
+                return f"{self.names.resolve(base.value)}.*"
+            if isinstance(base, ast.Call) and dotted(base.func) == "vars" and base.args:
+                return f"{self.names.resolve(base.args[0])}.*"
+        classes = {self.callee(choice, depth - 1) for choice in self._choices(func)} if depth else set()
+        if classes and all(name.startswith("torch.optim.") for name in classes):
+            return classes.pop() if len(classes) == 1 else "torch.optim.*"
         return self.names.resolve(func)
+
+    def _choices(self, func: ast.expr) -> list[ast.expr]:
+        """What an expression that is called may be: the values of a table, the arms of a condition, the function of a partial."""
+        if isinstance(func, ast.IfExp):
+            return [func.body, func.orelse]
+        if isinstance(func, ast.Name):
+            known = func.id not in self.names.arguments and func.id not in self.names.aliases
+            return self.names.assigned.get(func.id, []) if known else []
+        if isinstance(func, ast.Call):
+            if self.names.resolve(func.func) in ("functools.partial", "partial"):
+                return func.args[:1]
+            picks = isinstance(func.func, ast.Attribute) and func.func.attr == "get"
+            table: ast.expr | None = func.func.value if picks and isinstance(func.func, ast.Attribute) else None
+            others = func.args[1:]
+        else:
+            table, others = func.value if isinstance(func, ast.Subscript) else None, []
+        if isinstance(table, ast.Name) and len(self.names.assigned.get(table.id, ())) == 1:
+            table = self.names.assigned[table.id][0]
+        return [*table.values, *others] if isinstance(table, ast.Dict) else []
 
     @staticmethod
     def _of_torch(name: str) -> Role | None:

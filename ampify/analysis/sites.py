@@ -192,7 +192,7 @@ class _Reading:
                 return Compute.NONE
             noted = len(self.events)
             if func.attr == "backward":
-                self.backward(node, func, name)
+                self.backward(node, name)
             elif func.attr == "step":
                 level = self.step(node, func)
             elif func.attr == "zero_grad":
@@ -201,7 +201,9 @@ class _Reading:
                 if self.is_conditional(node) and self.each(func.value, node) is None:
                     self.conditional(node, noted)
                 return level if func.attr == "step" else Compute.NONE
-        if last.startswith("clip_grad") or last in ("get_total_norm", "clip_grads_with_norm_"):
+        if name == "torch.autograd.backward":
+            self.backward(node, name)
+        elif last.startswith("clip_grad") or last in ("get_total_norm", "clip_grads_with_norm_"):
             self.clip(node, name)
         elif name == "torch.autograd.grad":
             self.differentiate(node)
@@ -242,10 +244,11 @@ class _Reading:
             roots = owners.roots(node.args[0], self.frame, self.roles) if node.args else frozenset()
         self.note(Kind.READ, node, roots)
 
-    def backward(self, node: ast.Call, func: ast.Attribute, name: str) -> None:
-        root: ast.AST = func.value
+    def backward(self, node: ast.Call, name: str) -> None:
+        """A backward pass: the method of a tensor, or torch's function, however it is called."""
+        func = node.func
         tensors = name == "torch.autograd.backward"
-        if tensors:
+        if tensors or not isinstance(func, ast.Attribute):
             given = node.args[:1] or [k.value for k in node.keywords if k.arg == "tensors"]
             if not given:
                 return
@@ -259,13 +262,16 @@ class _Reading:
             if not inside and not self.sites.hidden(node, self.frame).backward:
                 self.refuse("AMP904", node, f"`{dotted(func.value) or '...'}.backward(...)` is not a tensor's backward")
             return
+        else:
+            root = func.value
         if any(k.arg == "create_graph" and not is_false(k.value) for k in node.keywords):
             self.refuse("AMP902", node)
         done = self.is_scaled(root)
         if not done and computes(root, self.roles):
             self.refuse("AMP914", node)
         loss = tuple(sorted(uses_of(root)))
-        self.note(Kind.BACKWARD, node, call=self.ordinals[node], done=done, loss=loss, tensors=tensors)
+        called = dotted(func).rpartition(".")[2]
+        self.note(Kind.BACKWARD, node, call=self.ordinals[node], done=done, loss=loss, tensors=tensors, text=called)
 
     def differentiate(self, node: ast.Call) -> None:
         """`autograd.grad` with a graph: its result is part of a loss. Without one it is left alone: nothing there is scaled."""
@@ -311,6 +317,8 @@ class _Reading:
         if each := self.each(func.value, node):
             return self.step_each(node, each)
         role = Role.OPTIMIZER if self.hands_over_closure(node) else self.roles.of(func.value, self.frame)
+        if role is Role.UNKNOWN and self.sites.groups.is_member(func.value, self.frame):
+            role = Role.OPTIMIZER
         arguments = [*node.args, *(k.value for k in node.keywords)]
         if role is Role.SCHEDULER:
             self.note(Kind.SCHEDULE, node, key=key, call=self.ordinals[node])

@@ -78,7 +78,7 @@ def _edits(scope: Scope, places: Places, overlay: Overlay) -> list[Edit]:
                 continue
             if event.kind is Kind.BACKWARD:
                 form = "scale_tensors" if event.tensors else "scale"
-                edits.append(Rewrite(stmt.number, "backward", event.call, form, "AMP102"))
+                edits.append(Rewrite(stmt.number, event.text or "backward", event.call, form, "AMP102"))
             elif event.kind is Kind.STEP:
                 edits.append(Rewrite(stmt.number, "step", event.call, "step", "AMP104"))
         for after, events in ((False, overlay.before.get(stmt.number, ())), (True, overlay.after.get(stmt.number, ()))):
