@@ -252,7 +252,8 @@ class Groups:
         for binding in bindings:
             for part in walk(binding.value) if binding.how == "for" and binding.value is not None else ():
                 known = isinstance(part, ast.Name | ast.Attribute) and self._members(part, frame) is not None
-                if known and isinstance(part, ast.expr) and self._are_optimizers(part, node, frame):
+                written = isinstance(part, ast.Tuple | ast.List) and bool(part.elts)
+                if (known or written) and isinstance(part, ast.expr) and self._are_optimizers(part, node, frame):
                     return True
         return False
 

@@ -230,7 +230,10 @@ class _Reading:
         key = dotted(node.args[0]) if node.args else ""
         closure = self.closure_of([*node.args[1:], *(k.value for k in node.keywords)]) if method == "step" else None
         kind = {"step": Kind.STEP, "unscale_": Kind.UNSCALE, "update": Kind.UPDATE}.get(method)
-        if method == "step_scheduler" and node.args and self.roles.of(node.args[0], self.frame) is Role.OPTIMIZER:
+        several = bool(node.args) and each is None and self.sites.groups.is_member(node.args[0], self.frame)
+        if method in ("step", "unscale_") and node.args and (several or not key) and each is None:
+            self.refuse("AMP913", node, f"`{ast.unparse(node.args[0])[:40]}` stands for several optimizers")
+        if method == "step_scheduler" and node.args and (several or self.roles.of(node.args[0], self.frame) is Role.OPTIMIZER):
             self.note(Kind.STEP, node, key=key)  # a step without the scaler
         if kind is not None:
             for one in each.keys if each else (key,):
