@@ -57,11 +57,11 @@ REFUSALS = {
         "define the closure, under a name of its own, in the function that calls `optimizer.step(closure)`",
     ),
     "AMP902": (
-        "gradients of gradients are taken in a way that scaling would change (backward(create_graph=True) or torch.func)",
-        "take them by torch.autograd.grad(..., create_graph=True)",
+        "gradients of gradients are taken in a way that scaling would change (backward(create_graph=True) or torch.func): {}",
+        "take them by torch.autograd.grad(..., create_graph=True), and add what they make to the loss",
     ),
     "AMP903": (
-        "parameters are updated by hand from their gradients, which the scaler cannot unscale",
+        "parameters are updated by hand from their gradients, which the scaler cannot unscale: {}",
         "use a torch.optim optimizer for these parameters",
     ),
     "AMP904": (
@@ -78,7 +78,7 @@ REFUSALS = {
     ),
     "AMP907": (
         "{} shares parameters with another optimizer, so their gradients would be unscaled twice",
-        "give every parameter to one optimizer, or zero its gradients between the steps",
+        "give every parameter to one optimizer, or clear all gradients and go backward again between the steps",
     ),
     "AMP908": (
         "a custom backward is not plainly linear in the gradient it receives: {}; a scaled gradient may change its result",
@@ -105,19 +105,19 @@ REFUSALS = {
         "step each optimizer under a name of its own, `optimizer.step()`",
     ),
     "AMP914": (
-        "the loss is computed inside the backward call, which must stay outside autocast",
+        "the loss is computed inside the backward call, which must stay outside autocast: {}",
         "compute the loss in a statement of its own: `loss = ...`, then `loss.backward()`",
     ),
     "AMP915": (
-        "a gradient is looked at that no optimizer here owns, so nothing unscales it",
-        "give its parameter to an optimizer that steps in this function",
+        "a gradient is looked at that no optimizer here owns, so nothing unscales it: {}",
+        "take it by torch.autograd.grad(loss, ...), or give its parameter to an optimizer that steps in this function",
     ),
     "AMP916": (
         "gradients of {} that were stepped already are still there when the next backward adds to them, on some path",
         "call zero_grad() between step() and the next backward()",
     ),
     "AMP917": (
-        "gradients are exchanged between processes by hand; ranks would disagree on overflow",
+        "gradients are exchanged between processes by hand; ranks would disagree on overflow: {}",
         "use DistributedDataParallel",
     ),
     "AMP918": (
@@ -133,8 +133,8 @@ REFUSALS = {
         "save the file with one kind of line end, and without white space at its end",
     ),
     "AMP921": (
-        "no place for the scaler is right on every path through {}",
-        "make every path either step the optimizer or leave its gradients alone",
+        "no place for the scaler is right on every path: {}",
+        "make every path either step the optimizer, once and after all else has looked at its gradients, or leave them alone",
     ),
     "AMP922": ("it is nested too deeply to be analysed", "flatten the deepest expression"),
     "AMP923": ("needs the runtime, as plain torch.amp cannot do it: {}", "use --runtime import or vendor"),
@@ -158,4 +158,6 @@ def note(code: str, line: int, detail: str, column: int = 1) -> Diagnostic:
 def refusal(code: str, line: int, column: int, detail: str) -> Diagnostic:
     """The diagnostic of a refusal."""
     message, remedy = REFUSALS[code]
+    if not detail:
+        message = message.removesuffix(": {}")
     return Diagnostic(code, "error", line, column, message.format(detail or "this code"), remedy)

@@ -11,7 +11,7 @@ from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Source
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import blocks_of, header, uses_of
+from ampify.analysis.syntax import blocks_of, header, shown, uses_of
 from ampify.analysis.vocabulary import DETACHING, MUTATORS
 from ampify.analysis.walk import walk
 from ampify.program import GROUP, Barrier, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
@@ -222,7 +222,7 @@ class Builder:
                 raw = raw._replace(roots=raw.roots | cleared)
             event = self._event(raw)
             if event.kind in (Kind.READ, Kind.REPLACE) and "?" in event.targets:
-                self.refusals.append(Refusal("AMP915", event.line, event.column, ""))
+                self.refusals.append(Refusal("AMP915", event.line, event.column, shown(stmt)))
             events.append(event)
         defs, uses = self._names(stmt)
         built = Stmt(
@@ -259,7 +259,7 @@ class Builder:
             )
         elif isinstance(stmt, ast.For):
             if self._updates_by_hand(stmt, built):
-                self.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, ""))
+                self.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, shown(stmt)))
             built = built._replace(each=self.sites.groups.member(stmt, self.frame))
         return built
 

@@ -13,7 +13,7 @@ from ampify.analysis.groups import Each, Groups
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, summarize
-from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
+from ampify.analysis.syntax import is_false, ordered, ordinals, shown, uses_of
 from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
@@ -91,7 +91,7 @@ class _Reading:
         if any(e.kind in TRAINING for e in self.events):
             barrier = Barrier.TRAIN
         if any(e.kind in (Kind.READ, Kind.REPLACE) for e in self.events) and gradients.updates_by_hand(self.stmt, self.parents):
-            self.refuse("AMP903", self.stmt)
+            self.refuse("AMP903", self.stmt, shown(self.stmt))
         return Facts(self.events, compute, barrier, self.refusals)
 
     def barrier(self, node: ast.Call) -> Barrier | None:
@@ -208,9 +208,9 @@ class _Reading:
         elif name == "torch.autograd.grad":
             self.differentiate(node)
         elif name in SECOND_ORDER:
-            self.refuse("AMP902", node)
+            self.refuse("AMP902", node, shown(node))
         elif name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in walk(a)):
-            self.refuse("AMP917", node)
+            self.refuse("AMP917", node, shown(node))
         else:
             return self.other_call(node, name)
         return Compute.NONE
@@ -220,7 +220,7 @@ class _Reading:
         kinds = {e.kind for e in self.events[noted:]}
         del self.events[noted:]
         if kinds & {Kind.BACKWARD, Kind.STEP}:
-            self.refuse("AMP921", node, f"`{ast.unparse(node)[:40]}`, which runs under a condition in its own line")
+            self.refuse("AMP921", node, f"`{ast.unparse(node)[:40]}` runs under a condition in its own line")
 
     def scaler_call(self, method: str, node: ast.Call) -> None:
         if method == "grad":
@@ -268,10 +268,10 @@ class _Reading:
         else:
             root = func.value
         if any(k.arg == "create_graph" and not is_false(k.value) for k in node.keywords):
-            self.refuse("AMP902", node)
+            self.refuse("AMP902", node, shown(node))
         done = self.is_scaled(root)
         if not done and computes(root, self.roles):
-            self.refuse("AMP914", node)
+            self.refuse("AMP914", node, shown(node))
         loss = tuple(sorted(uses_of(root)))
         called = dotted(func).rpartition(".")[2]
         self.note(Kind.BACKWARD, node, call=self.ordinals[node], done=done, loss=loss, tensors=tensors, text=called)
@@ -284,7 +284,7 @@ class _Reading:
             return
         parts = outputs[0].elts if isinstance(outputs[0], ast.List | ast.Tuple) else outputs
         if any(computes(part, self.roles) for part in parts):
-            self.refuse("AMP914", node)
+            self.refuse("AMP914", node, shown(node))
         self.note(
             Kind.DIFFERENTIATE,
             node,

@@ -16,7 +16,7 @@ from ampify.protocol import Check, Overlay, Problem, Violation, check
 
 MAX_TRIES = 48
 CODE_OF = {
-    Problem.READ_SCALED: "AMP915",
+    Problem.READ_SCALED: "AMP921",
     Problem.UNSCALED_TWICE: "AMP909",
     Problem.STEPPED_TWICE: "AMP921",
     Problem.MIXED: "AMP916",
@@ -217,13 +217,19 @@ def _refusals(scope: Scope, result: Check) -> list[Refusal]:
             group = violation.target.removesuffix(GROUP)
             found.append(Refusal("AMP913", violation.line, 0, f"{what} `{group}`"))
             continue
-        if violation.problem is Problem.READ_SCALED and _only_possible(scope, violation):
-            code = "AMP921"
         if violation.problem is Problem.MIXED and shares.get(violation.target):
             code = "AMP907"
         if violation.problem is Problem.UNSCALED_TWICE and not _reads_every_micro_step(scope, violation):
             code = "AMP921"
         detail = f"`{violation.target}`" if violation.target else ""
+        if code == "AMP921":
+            hidden = violation.problem is Problem.READ_SCALED and _only_possible(scope, violation)
+            what = (
+                "a call gets the model, and may look at its gradients while they are scaled"
+                if hidden
+                else violation.problem.value
+            )
+            detail = f"{what}, of {detail}" if detail else what
         if violation.problem is Problem.NO_GRADIENTS:
             what = f"{detail} may step" if detail else "the scale may be updated"
             detail = f"{what} without gradients, on some path"
