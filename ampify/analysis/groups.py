@@ -245,8 +245,8 @@ class Groups:
         return Role.OPTIMIZER in (self.roles.of(base, frame), self.roles.of(node, frame))
 
     def is_member(self, node: ast.expr, frame: Frame) -> bool:
-        """Whether an expression may be one of a collection of optimizers, however it is taken from it."""
-        if isinstance(node, ast.Subscript) and dotted(node.value):
+        """Whether an expression may be one of a collection of optimizers, and it cannot be told which."""
+        if isinstance(node, ast.Subscript) and dotted(node.value) and not dotted(node):
             return self._are_optimizers(node.value, node, frame)
         bindings = self.frames.lookup(node.id, frame) if isinstance(node, ast.Name) else []
         for binding in bindings:
