@@ -46,7 +46,8 @@ def prove(original: bytes, output: bytes, search: Search = Search()) -> None:
     reading = read(after)
     _protocol(reading.program, names.plain is not None)
     plan, hazards = make_plan(reading.program), find(reading, (), search)
-    if reading.program.refusals or plan.edits or plan.refusals or hazards.edits or hazards.refusals:
+    refused = plan.refusals or hazards.refusals or (reading.program.refusals and not reading.program.stepless)
+    if refused or plan.edits or hazards.edits:
         raise ProofError("converting the output again would change it")
     _disabled(reading, search)
     added = _added_import(after, names)
