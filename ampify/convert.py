@@ -115,7 +115,8 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     if plan.refusals:
         result = Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
     elif not plan.edits and not plan.needs:
-        result = Result("already" if program.runtime else "unchanged", source)
+        told = tuple(_note(n) for n in plan.notes)
+        result = Result("already" if program.runtime else "unchanged", source, diagnostics=told)
     elif obstacle := not_rewritable(source):
         result = _refused(source, "AMP920", 1, 1, obstacle)
     else:

@@ -32,7 +32,7 @@ EDITS = {
     "AMP109": "makes the loss scaler, which is on where CUDA is",
 }
 
-# What is to be known besides the edits, of a script that is converted. `{}` takes versions, or what was seen.
+# What is to be known besides the edits, or of a script with nothing to convert. `{}` takes versions, or what was seen.
 NOTES = {
     "AMP191": ("puts the runtime beside the script, as ampify_runtime.py, {}", ""),
     "AMP192": ("updates the runtime beside the script, ampify_runtime.py, {}", ""),
@@ -44,6 +44,10 @@ NOTES = {
         "an optimizer's state is {}: a resumed run starts at the initial loss scale",
         "save scaler.state_dict() too, and load it by scaler.load_state_dict(...)",
     ),
+    "AMP195": (
+        "gradients are computed here, and nothing in this file steps on them: there is no training step to convert",
+        "if another file steps on them, give it too: `ampify this_file.py that_file.py`",
+    ),
 }
 
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
@@ -53,11 +57,11 @@ REFUSALS = {
         "define the closure, under a name of its own, in the function that calls `optimizer.step(closure)`",
     ),
     "AMP902": (
-        "gradients of gradients are taken in a way that scaling would change (backward(create_graph=True) or torch.func)",
-        "take them by torch.autograd.grad(..., create_graph=True)",
+        "gradients of gradients are taken in a way that scaling would change (backward(create_graph=True) or torch.func): {}",
+        "take them by torch.autograd.grad(..., create_graph=True), and add what they make to the loss",
     ),
     "AMP903": (
-        "parameters are updated by hand from their gradients, which the scaler cannot unscale",
+        "parameters are updated by hand from their gradients, which the scaler cannot unscale: {}",
         "use a torch.optim optimizer for these parameters",
     ),
     "AMP904": (
@@ -74,7 +78,7 @@ REFUSALS = {
     ),
     "AMP907": (
         "{} shares parameters with another optimizer, so their gradients would be unscaled twice",
-        "give every parameter to one optimizer, or zero its gradients between the steps",
+        "give every parameter to one optimizer, or clear all gradients and go backward again between the steps",
     ),
     "AMP908": (
         "a custom backward is not plainly linear in the gradient it receives: {}; a scaled gradient may change its result",
@@ -101,19 +105,19 @@ REFUSALS = {
         "step each optimizer under a name of its own, `optimizer.step()`",
     ),
     "AMP914": (
-        "the loss is computed inside the backward call, which must stay outside autocast",
+        "the loss is computed inside the backward call, which must stay outside autocast: {}",
         "compute the loss in a statement of its own: `loss = ...`, then `loss.backward()`",
     ),
     "AMP915": (
-        "a gradient is looked at that no optimizer here owns, so nothing unscales it",
-        "give its parameter to an optimizer that steps in this function",
+        "a gradient is looked at that no optimizer here owns, so nothing unscales it: {}",
+        "take it by torch.autograd.grad(loss, ...), or give its parameter to an optimizer that steps in this function",
     ),
     "AMP916": (
         "gradients of {} that were stepped already are still there when the next backward adds to them, on some path",
         "call zero_grad() between step() and the next backward()",
     ),
     "AMP917": (
-        "gradients are exchanged between processes by hand; ranks would disagree on overflow",
+        "gradients are exchanged between processes by hand; ranks would disagree on overflow: {}",
         "use DistributedDataParallel",
     ),
     "AMP918": (
@@ -129,8 +133,8 @@ REFUSALS = {
         "save the file with one kind of line end, and without white space at its end",
     ),
     "AMP921": (
-        "no place for the scaler is right on every path through {}",
-        "make every path either step the optimizer or leave its gradients alone",
+        "no place for the scaler is right on every path: {}",
+        "make every path either step the optimizer, once and after all else has looked at its gradients, or leave them alone",
     ),
     "AMP922": ("it is nested too deeply to be analysed", "flatten the deepest expression"),
     "AMP923": ("needs the runtime, as plain torch.amp cannot do it: {}", "use --runtime import or vendor"),
@@ -158,4 +162,6 @@ def note(code: str, line: int, detail: str, column: int = 1) -> Diagnostic:
 def refusal(code: str, line: int, column: int, detail: str) -> Diagnostic:
     """The diagnostic of a refusal."""
     message, remedy = REFUSALS[code]
+    if not detail:
+        message = message.removesuffix(": {}")
     return Diagnostic(code, "error", line, column, message.format(detail or "this code"), remedy)

@@ -3,9 +3,12 @@
 `python -m ampify.manual` prints that overview.
 """
 
+import textwrap
+
 from ampify.diagnostics import EDITS, NOTES, REFUSALS
 from ampify.plan.rules import RULES
 from ampify.plan.rules.base import Rule
+from ampify.refusals import PAGES
 
 APPLICABILITY = {"safe": "rewritten", "unsafe": "rewritten with `--unsafe`", "display": "reported"}
 
@@ -18,9 +21,25 @@ def page(code: str) -> str:
     if code in EDITS:
         return f"{code} (an edit)\n\n{EDITS[code][0].upper()}{EDITS[code][1:]}."
     message, remedy = NOTES[code] if code in NOTES else REFUSALS[code]
-    kind = "a note" if code in NOTES else "a refusal: the file is left alone"
     text = message.replace("{}", "...")
-    return f"{code} ({kind})\n\nWhat was seen: {text}" + (f"\n\nWhat helps: {remedy}" if remedy else "")
+    if code in NOTES:
+        return f"{code} (a note)\n\nWhat was seen: {text}" + (f"\n\nWhat helps: {remedy}" if remedy else "")
+    own = PAGES[code]
+    parts = [f"What was seen: {text}", f"Why it is left alone: {own.why}", f"What helps: {remedy}"]
+    if own.before:
+        parts += [f"Before, refused:\n\n{_indented(own.before)}", f"After, converted:\n\n{_indented(own.after)}"]
+    else:
+        parts.append(f"By hand: {own.instead}.")
+    wrapped = [part if "\n" in part else _filled(part) for part in parts]
+    return "\n\n".join([f"{code} (a refusal: the file is left alone)", *wrapped, _filled(f"Source: {own.source}.")])
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 100, break_on_hyphens=False)
+
+
+def _indented(snippet: str) -> str:
+    return textwrap.indent(snippet.rstrip(), "    ")
 
 
 def index() -> str:

@@ -58,6 +58,9 @@ class Call(NamedTuple):
         return frozenset(found)
 
 
+GROUP = "[*]"  # ends the key that stands for each optimizer of a collection, `optimizers[*]`
+
+
 class Event(NamedTuple):
     """One event of a statement, in order of evaluation.
 
@@ -78,9 +81,7 @@ class Event(NamedTuple):
     tensors: bool = False
     soft: bool = False
     closure: int = -1  # of a STEP: the number of the function that it evaluates
-    text: str = (
-        ""  # DIFFERENTIATE: the name that autograd.grad is called by; SAVE, LOAD: the checkpoint, by its name if it has one
-    )
+    text: str = ""  # BACKWARD, DIFFERENTIATE: what it is called by; SAVE, LOAD: the checkpoint, by its name if it has one
     form: str = (
         ""  # SAVE, LOAD: the scaler's state is an `entry` beside it, a `statement` behind it, or lost; of one done, its key
     )
@@ -135,6 +136,7 @@ class Stmt(NamedTuple):
     plain: bool = False  # an assignment of what a function of the program returns, which are numbers
     renames: bool = False  # an assignment of a name, an attribute or an element
     rebinds: bool = False  # a plain assignment: the old value of `defs` is gone
+    each: str = ""  # a loop that does the same to each optimizer of a collection: the text that stands for one
 
     def walk(self) -> Iterator[Stmt]:
         """This statement and all inside it."""
@@ -255,6 +257,7 @@ class Program(NamedTuple):
     strings: frozenset[str]  # every string and keyword of the file
     keyed: bool  # somebody goes through the keys of a checkpoint: it bears no new one
     relative: bool  # imports relatively at its top level: it runs as a part of a package only
+    stepless: tuple[tuple[int, int], ...] = ()  # backward passes, as (line, column), of a file where nothing steps on them
 
     def own(self) -> Iterator[Scope]:
         """The scopes of the file itself."""

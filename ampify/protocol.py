@@ -270,6 +270,11 @@ class _Machine:
         return first.join(second, first.falls | second.falls)
 
     def loop(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        if stmt.each:
+            # Every optimizer of the collection runs through the body once, and what it does concerns that one alone. So for
+            # each of them it is as if the body ran once, and it runs so for their common key.
+            ends = self.block(stmt.blocks[0], self.forget(self.events(stmt, worlds), stmt.defs))
+            return ends._replace(falls=self.forget(ends.falls, stmt.defs))
         head = worlds
         total = Ends(NONE)
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
-from ampify.analysis import hazards, parts, sharding
+from ampify.analysis import hazards, parts, sharding, stepless
 from ampify.analysis.existing import amp_in_use
 from ampify.analysis.flow import Builder
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
@@ -83,6 +83,7 @@ def read_file(file: File) -> Reading:
         frozenset(names.strings),
         bool(states) and sites.checkpoints.uses.gone_through(states),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
+        () if others else stepless.backwards(sites, scopes, refusals),
     )
     return Reading(tree, names, frames, file.alone, numbers, program)
 

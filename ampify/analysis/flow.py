@@ -13,10 +13,10 @@ from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles, Source
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import blocks_of, defs_and_uses, uses_of
+from ampify.analysis.syntax import blocks_of, defs_and_uses, shown, uses_of
 from ampify.analysis.vocabulary import DETACHING
 from ampify.analysis.walk import walk
-from ampify.program import Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
+from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
@@ -106,6 +106,10 @@ class Builder:
         optimizers = {evaluating: self._optimizer(evaluating, context)} if evaluating else {}
         self._gather(context, optimizers)
         self.found.clear()
+        steps = {r.key: r for facts in self.facts.values() for r in facts.events if r.key in optimizers}
+        for group, other in self.sites.groups.confused(list(steps), self.frame):
+            detail = f"`{other}` may be one of `{group.removesuffix(GROUP)}`"
+            self.found.append(Refusal("AMP913", steps[group].line, steps[group].column, detail))
         view = _View(context, tuple(optimizers.values()), self.found, self.roles)
         body = self._block(node.body, view)
         return Scope(
@@ -194,10 +198,12 @@ class Builder:
         return tuple(found)
 
     def _wraps(self, key: str) -> bool:
-        return self.roles.of(ast.parse(key, mode="eval").body, self.frame) is Role.WRAPPER
+        return not key.endswith(GROUP) and self.roles.of(ast.parse(key, mode="eval").body, self.frame) is Role.WRAPPER
 
     def _owned(self, key: str) -> frozenset[str]:
         """The roots of what an optimizer was built with; empty when its construction is not in sight."""
+        if key.endswith(GROUP):
+            return self.sites.groups.roots(key, self.frame)
         roots: set[str] = set()
         for value, where in self.roles.sources(key, self.frame):
             if isinstance(value, ast.Call) and not self._constructs(value, where):
@@ -220,6 +226,9 @@ class Builder:
         closure = self.numbers[raw.closure][0] if isinstance(raw.closure, ast.stmt) else -1
         if raw.key:
             targets: tuple[str, ...] = (view.context.key(raw.key),)
+            if raw.kind is Kind.ZERO and raw.key.endswith(GROUP):
+                members = targets[0].removesuffix("*]")
+                targets += tuple(o.key for o in view.optimizers if o.key != targets[0] and o.key.startswith(members))
         elif raw.kind is Kind.HANDED:
             targets = tuple(sorted(r[1:] for r in view.roots(raw)))
         elif raw.kind in (Kind.READ, Kind.REPLACE):
@@ -270,7 +279,7 @@ class Builder:
                 raw = raw._replace(roots=raw.roots | cleared)
             event = self._event(raw, view)
             if event.kind in (Kind.READ, Kind.REPLACE) and "?" in event.targets:
-                view.refusals.append(Refusal("AMP915", event.line, event.column, ""))
+                view.refusals.append(Refusal("AMP915", event.line, event.column, shown(stmt)))
             events.append(event)
         defs, uses = defs_and_uses(stmt)
         built = Stmt(
@@ -293,7 +302,8 @@ class Builder:
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
         )
         if isinstance(stmt, ast.If):
-            built = self._with_test(built, stmt.test, view)
+            certain = self.sites.groups.is_certain(stmt)
+            built = built._replace(kind="with") if certain else self._with_test(built, stmt.test, view)
         elif isinstance(stmt, ast.While):
             built = built._replace(endless=isinstance(stmt.test, ast.Constant) and bool(stmt.test.value))
         elif isinstance(stmt, ast.With | ast.AsyncWith):
@@ -307,8 +317,10 @@ class Builder:
                 barrier=Barrier.REGION if ours else built.barrier,
                 suppresses=any(self._suppresses(c) for c in contexts),
             )
-        elif isinstance(stmt, ast.For) and self._updates_by_hand(stmt, built):
-            view.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, ""))
+        elif isinstance(stmt, ast.For):
+            if self._updates_by_hand(stmt, built):
+                view.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, shown(stmt)))
+            built = built._replace(each=self.sites.groups.member(stmt, self.frame))
         return built
 
     def _is_plain(self, value: ast.expr) -> bool:
@@ -374,6 +386,10 @@ def _owners(raw: Raw, view: _View) -> tuple[str, ...]:
     groups = {r[1:] for r in given if r.startswith("@")}
     roots = frozenset(r for r in given if r[0] not in "=@")
     named = tuple(o.key for o in view.optimizers if o.key in groups)
+    frame, frames = view.context.frame, view.context.frame.home
+    unnamed = [r[1:] for r in raw.roots if r.startswith("@") and view.context.key(r[1:]) not in named]
+    if any(not g or any(b.how == "for" for b in frames.lookup(g, frame, linked=True)) for g in unnamed):
+        return tuple(o.key for o in view.optimizers)  # of one optimizer of several, whichever it is
     if not given:
         return tuple(o.key for o in view.optimizers)
     if named and not roots and not direct:
@@ -393,7 +409,7 @@ def _cleared(roots: frozenset[str], view: _View) -> tuple[str, ...]:
     """The optimizers all of whose gradients are gone after the models in `roots` cleared theirs."""
     if "*" in roots:
         return tuple(o.key for o in view.optimizers)
-    if len(view.optimizers) == 1 and not view.optimizers[0].roots:
+    if len(view.optimizers) == 1 and not view.optimizers[0].roots and not view.optimizers[0].key.endswith(GROUP):
         return (view.optimizers[0].key,)
     return tuple(
         o.key

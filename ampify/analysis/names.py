@@ -1,6 +1,8 @@
 """Imports and aliases: from the names of a file to the qualified names behind them."""
 
 import ast
+import builtins
+import re
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,6 +10,22 @@ from ampify.analysis.walk import walk
 
 RUNTIME = "ampify_runtime"
 DEVICES = "CUDA_VISIBLE_DEVICES"
+# What `from torch... import *` brings, by the module: names for certain, whatever else is imported that way, and likely ones.
+STARRED = {
+    "torch.optim": (
+        "Adafactor|Adadelta|Adagrad|Adam|Adamax|AdamW|ASGD|LBFGS|Muon|NAdam|RAdam|RMSprop|Rprop|SGD|SparseAdam|lr_scheduler",
+        "swa_utils|Optimizer",
+    ),
+    "torch.nn": (
+        "Module(List|Dict)?|Sequential|Parameter|DataParallel|(Lazy)?(Bil|L)inear|(Conv(Transpose)?|Max|Avg)(Pool)?[123]d|Dropout\\d?d?|"
+        "(Batch|Instance)Norm[123]d|(Layer|Group)Norm|Embedding|(LSTM|GRU|RNN)(Cell)?|Transformer\\w*|MultiheadAttention|Flatten|"
+        "(Leaky|P)?ReLU6?|[EGC]ELU|SiLU|Sigmoid|Tanh|(Log)?Softmax|\\w+Loss",
+        "[A-Z]\\w*|functional|init|utils|parallel",
+    ),
+    "torch.autograd": ("Variable", "Function|backward|grad|no_grad|enable_grad"),
+    "torch.nn.functional": (r"\w+(_loss|_entropy|_with_logits)", r"[a-z]\w*"),
+    "torch": ("no_grad|Tensor|randn|manual_seed", r"[a-z]\w*"),
+}
 
 
 class Plain(NamedTuple):
@@ -36,7 +54,9 @@ class Names:
         self.strings: set[str] = set()  # and keywords: what may be the key of something
         self.devices: list[int] = []  # lines that choose the devices of the process through its environment
         self.imported: dict[str, list[ast.stmt]] = {}  # by local name, the statements that import it
-        assigned: dict[str, list[ast.expr]] = {}
+        self.stars: list[str] = []  # modules of which everything is imported
+        self.assigned: dict[str, list[ast.expr]] = {}  # by name, what it is plainly assigned
+        self.arguments: set[str] = set()
         for node in walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -45,6 +65,8 @@ class Names:
                     self.imported.setdefault(local, []).append(node)
             elif isinstance(node, ast.ImportFrom):
                 module = "." * node.level + (node.module or "")
+                if node.names[0].name == "*":
+                    self.stars.append(module)
                 for alias in node.names:
                     local = alias.asname or alias.name
                     self.aliases[local] = f"{module}.{alias.name}"
@@ -52,11 +74,12 @@ class Names:
                     if is_runtime(node):
                         self.runtime[alias.name] = local
             elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                assigned.setdefault(node.targets[0].id, []).append(node.value)
+                self.assigned.setdefault(node.targets[0].id, []).append(node.value)
             elif isinstance(node, ast.Name):
                 (self.taken if isinstance(node.ctx, ast.Load) else self.rebound).add(node.id)
             elif isinstance(node, ast.arg):
                 self.rebound.add(node.arg)
+                self.arguments.add(node.arg)
             elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
                 self.rebound.add(node.name or "")
             elif isinstance(node, ast.MatchMapping):
@@ -69,9 +92,9 @@ class Names:
                     self.strings.add(text)
                 if text == DEVICES:
                     self.devices.append(node.lineno)
-        self.rebound.update(assigned)
+        self.rebound.update(self.assigned)
         self.taken.update(self.aliases, self.rebound)
-        for name, values in assigned.items():
+        for name, values in self.assigned.items():
             # `optim = torch.optim`: a second name of a module
             if len(values) == 1 and name not in self.aliases and isinstance(values[0], ast.Attribute):
                 target = self.resolve(values[0])
@@ -118,7 +141,8 @@ class Names:
 
     def means(self, name: str) -> bool:
         """Whether the file binds a name anywhere, so that it may be no builtin function."""
-        return name in self.rebound or name in self.aliases or self.aliases.get("*", "").startswith(("torch.", "numpy."))
+        starred = any(module.partition(".")[0] in ("torch", "numpy") for module in self.stars)
+        return name in self.rebound or name in self.aliases or starred
 
     def is_foreign(self, node: ast.AST) -> bool:
         """Whether an expression is of a module that is imported, and not of torch: `math.sqrt` is no method of a tensor."""
@@ -136,8 +160,19 @@ class Names:
             node = node.value
         if not isinstance(node, ast.Name):
             return ""
-        parts.append(self.aliases.get(node.id, node.id))
+        parts.append(self.aliases.get(node.id) or self._starred(node.id))
         return ".".join(reversed(parts))
+
+    def _starred(self, name: str) -> str:
+        """The qualified name of what only an import of everything of a module of torch's can have brought."""
+        if not self.stars or name in self.rebound or hasattr(builtins, name):
+            return name
+        others = any(module not in STARRED for module in self.stars)
+        for likely in (0,) if others else (0, 1):
+            for module, patterns in STARRED.items():
+                if module in self.stars and re.fullmatch(patterns[likely], name):
+                    return f"{module}.{name}"
+        return name
 
 
 def is_runtime(node: ast.AST) -> bool:

@@ -137,7 +137,9 @@ class Roles:
                     found.extend(s for value, where in self.passed(text, binding.frame) for s in self._follow(value, where))
                 elif binding.how == "assign" and binding.value is not None:
                     found.extend(self._unfold(binding))
-            if not found and "." in text and not text.startswith("self."):
+            if not found and text.endswith("]"):
+                found.extend(self._element_of(text, frame))
+            elif not found and "." in text and not text.startswith("self."):
                 found.extend(self._attribute_of_instance(text, frame))
             if not found and self.linked and first(text) in self.names.aliases:
                 found.extend(self._imported(text))
@@ -196,6 +198,19 @@ class Roles:
         """Whether a function is a method that gets no instance."""
         node = frame.node
         return not isinstance(node, ast.Module) and any(dotted(d) == "staticmethod" for d in node.decorator_list)
+
+    def _element_of(self, text: str, frame: Frame) -> list[Source]:
+        """`optimizers[0]` or `optimizers['g']`, where the list, tuple or dict is written out."""
+        node = ast.parse(text, mode="eval").body
+        bindings = self.frames.lookup(dotted(node.value), frame) if isinstance(node, ast.Subscript) else []
+        value = bindings[0].value if len(bindings) == 1 and bindings[0].how == "assign" and not bindings[0].path else None
+        index = node.slice.value if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) else None
+        if isinstance(value, ast.Tuple | ast.List) and type(index) is int and 0 <= index < len(value.elts):
+            return self._follow(value.elts[index], bindings[0].frame)
+        if isinstance(value, ast.Dict):
+            pairs = zip(value.keys, value.values, strict=True)
+            return [s for k, v in pairs if getattr(k, "value", None) == index for s in self._follow(v, bindings[0].frame)]
+        return []
 
     def _attribute_of_instance(self, text: str, frame: Frame) -> list[Source]:
         """`trainer.optimizer`, where `trainer` is an instance of a class of this file."""
@@ -315,13 +330,40 @@ class Roles:
             return known[0]
         return self._of_foreign_class(name.rpartition(".")[2], call, frame)
 
-    def callee(self, func: ast.expr) -> str:
-        """The qualified name of what is called, looking through `getattr(module, name)` and `module.__dict__[name]`."""
+    def callee(self, func: ast.expr, depth: int = 4) -> str:
+        """The qualified name of what is called, looking through `getattr(module, name)`, `module.__dict__[name]`,
+        `vars(module)[name]`, and through what picks or prepares one of several optimizer classes."""
         if isinstance(func, ast.Call) and dotted(func.func) == "getattr" and func.args:
             return f"{self.names.resolve(func.args[0])}.*"
-        if isinstance(func, ast.Subscript) and isinstance(func.value, ast.Attribute) and func.value.attr == "__dict__":
-            return f"{self.names.resolve(func.value.value)}.*"
+        if isinstance(func, ast.Subscript):
+            base = func.value
+            if isinstance(base, ast.Attribute) and base.attr == "__dict__":
+                return f"{self.names.resolve(base.value)}.*"
+            if isinstance(base, ast.Call) and dotted(base.func) == "vars" and base.args:
+                return f"{self.names.resolve(base.args[0])}.*"
+        classes = {self.callee(choice, depth - 1) for choice in self._choices(func)} if depth else set()
+        if classes and all(name.startswith("torch.optim.") for name in classes):
+            return classes.pop() if len(classes) == 1 else "torch.optim.*"
         return self.names.resolve(func)
+
+    def _choices(self, func: ast.expr) -> list[ast.expr]:
+        """What an expression that is called may be: the values of a table, the arms of a condition, the function of a partial."""
+        if isinstance(func, ast.IfExp):
+            return [func.body, func.orelse]
+        if isinstance(func, ast.Name):
+            known = func.id not in self.names.arguments and func.id not in self.names.aliases
+            return self.names.assigned.get(func.id, []) if known else []
+        if isinstance(func, ast.Call):
+            if self.names.resolve(func.func) in ("functools.partial", "partial"):
+                return func.args[:1]
+            picks = isinstance(func.func, ast.Attribute) and func.func.attr == "get"
+            table: ast.expr | None = func.func.value if picks and isinstance(func.func, ast.Attribute) else None
+            others = func.args[1:]
+        else:
+            table, others = func.value if isinstance(func, ast.Subscript) else None, []
+        if isinstance(table, ast.Name) and len(self.names.assigned.get(table.id, ())) == 1:
+            table = self.names.assigned[table.id][0]
+        return [*table.values, *others] if isinstance(table, ast.Dict) else []
 
     @staticmethod
     def _of_torch(name: str) -> Role | None:

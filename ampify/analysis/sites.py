@@ -10,10 +10,11 @@ from ampify.analysis.checkpoints import Checkpoints, State
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.forward import computes, level_of
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
+from ampify.analysis.groups import Each, Groups
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, bound
-from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
+from ampify.analysis.syntax import is_false, ordered, ordinals, shown, uses_of
 from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
@@ -28,6 +29,7 @@ class Sites:
         self.names, self.frames, self.roles, self.summaries = names, frames, roles, summaries
         self.scaler = names.scaler
         self.checkpoints = Checkpoints(names, roles)
+        self.groups = Groups(frames, roles)
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
 
     def read(self, stmt: ast.stmt, frame: Frame) -> Facts:
@@ -91,12 +93,13 @@ class _Reading:
         elif isinstance(self.stmt, ast.For):
             if gradients.clears_all(self.stmt):
                 self.note(Kind.ZERO, self.stmt, owners.roots(self.stmt.iter, self.frame, self.roles))
-            for key in gradients.each_cleared(self.stmt, self.frame, self.roles):
+            cleared = self.sites.groups.cleared(self.stmt, self.frame)
+            for key in cleared or gradients.each_cleared(self.stmt, self.frame, self.roles):
                 self.note(Kind.ZERO, self.stmt, key=key)
         if any(e.kind in TRAINING or (e.runs and self.sites.trains(e.runs[0], self.frame)) for e in self.events):
             barrier = Barrier.TRAIN
         if any(e.kind in (Kind.READ, Kind.REPLACE) for e in self.events) and gradients.updates_by_hand(self.stmt, self.parents):
-            self.refuse("AMP903", self.stmt)
+            self.refuse("AMP903", self.stmt, shown(self.stmt))
         return Facts(self.events, compute, barrier, self.refusals, self.binds)
 
     def barrier(self, node: ast.Call) -> Barrier | None:
@@ -200,23 +203,25 @@ class _Reading:
             if func.attr in ("backward", "zero_grad") and self.does_part(node):
                 level = self.other_call(node, name)
             elif func.attr == "backward":
-                self.backward(node, func, name)
+                self.backward(node, name)
             elif func.attr == "step":
                 level = self.step(node, func)
             elif func.attr == "zero_grad":
                 self.zero(node, func)
             if func.attr in ("backward", "step", "zero_grad"):
-                if self.is_conditional(node):
+                if self.is_conditional(node) and self.each(func.value, node) is None:
                     self.conditional(node, noted)
                 return level if func.attr == "step" else Compute.NONE
-        if last.startswith("clip_grad") or last in ("get_total_norm", "clip_grads_with_norm_"):
+        if name == "torch.autograd.backward":
+            self.backward(node, name)
+        elif last.startswith("clip_grad") or last in ("get_total_norm", "clip_grads_with_norm_"):
             self.clip(node, name)
         elif name == "torch.autograd.grad":
             self.differentiate(node)
         elif name in SECOND_ORDER:
-            self.refuse("AMP902", node)
+            self.refuse("AMP902", node, shown(node))
         elif name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in walk(a)):
-            self.refuse("AMP917", node)
+            self.refuse("AMP917", node, shown(node))
         else:
             return self.other_call(node, name)
         return Compute.NONE
@@ -226,19 +231,24 @@ class _Reading:
         kinds = {e.kind for e in self.events[noted:]}
         del self.events[noted:]
         if kinds & {Kind.BACKWARD, Kind.STEP} or (kinds == {Kind.CALL} and self.sites.trains(node, self.frame)):
-            self.refuse("AMP921", node, f"`{ast.unparse(node)[:40]}`, which runs under a condition in its own line")
+            self.refuse("AMP921", node, f"`{ast.unparse(node)[:40]}` runs under a condition in its own line")
 
     def scaler_call(self, method: str, node: ast.Call) -> None:
         if method == "grad":
             self.note(Kind.DIFFERENTIATE, node, done=True)
             return
+        each = self.each(node.args[0], node) if node.args else None
         key = dotted(node.args[0]) if node.args else ""
         closure = self.closure_of([*node.args[1:], *(k.value for k in node.keywords)]) if method == "step" else None
         kind = {"step": Kind.STEP, "unscale_": Kind.UNSCALE, "update": Kind.UPDATE}.get(method)
-        if method == "step_scheduler" and node.args and self.roles.of(node.args[0], self.frame) is Role.OPTIMIZER:
+        several = bool(node.args) and each is None and self.sites.groups.is_member(node.args[0], self.frame)
+        if method in ("step", "unscale_") and node.args and (several or not key) and each is None:
+            self.refuse("AMP913", node, f"`{ast.unparse(node.args[0])[:40]}` stands for several optimizers")
+        if method == "step_scheduler" and node.args and (several or self.roles.of(node.args[0], self.frame) is Role.OPTIMIZER):
             self.note(Kind.STEP, node, key=key)  # a step without the scaler
         if kind is not None:
-            self.note(kind, node, key=key, done=True, closure=closure)
+            for one in each.keys if each else (key,):
+                self.note(kind, node, key=one, done=True, closure=closure)
 
     def clip(self, node: ast.Call, name: str) -> None:
         """A clip of gradients: torch's function, or a method of a model."""
@@ -248,10 +258,11 @@ class _Reading:
             roots = owners.roots(node.args[0], self.frame, self.roles) if node.args else frozenset()
         self.note(Kind.READ, node, roots)
 
-    def backward(self, node: ast.Call, func: ast.Attribute, name: str) -> None:
-        root: ast.AST = func.value
+    def backward(self, node: ast.Call, name: str) -> None:
+        """A backward pass: the method of a tensor, or torch's function, however it is called."""
+        func = node.func
         tensors = name == "torch.autograd.backward"
-        if tensors:
+        if tensors or not isinstance(func, ast.Attribute):
             given = node.args[:1] or [k.value for k in node.keywords if k.arg == "tensors"]
             if not given:
                 return
@@ -265,13 +276,16 @@ class _Reading:
             if not inside and not self.sites.hidden(node, self.frame).backward:
                 self.refuse("AMP904", node, f"`{dotted(func.value) or '...'}.backward(...)` is not a tensor's backward")
             return
+        else:
+            root = func.value
         if any(k.arg == "create_graph" and not is_false(k.value) for k in node.keywords):
-            self.refuse("AMP902", node)
+            self.refuse("AMP902", node, shown(node))
         done = self.is_scaled(root)
         if not done and computes(root, self.roles):
-            self.refuse("AMP914", node)
+            self.refuse("AMP914", node, shown(node))
         loss = tuple(sorted(uses_of(root)))
-        self.note(Kind.BACKWARD, node, call=self.ordinals[node], done=done, loss=loss, tensors=tensors)
+        called = dotted(func).rpartition(".")[2]
+        self.note(Kind.BACKWARD, node, call=self.ordinals[node], done=done, loss=loss, tensors=tensors, text=called)
 
     def differentiate(self, node: ast.Call) -> None:
         """`autograd.grad` with a graph: its result is part of a loss. Without one it is left alone: nothing there is scaled."""
@@ -281,7 +295,7 @@ class _Reading:
             return
         parts = outputs[0].elts if isinstance(outputs[0], ast.List | ast.Tuple) else outputs
         if any(computes(part, self.roles) for part in parts):
-            self.refuse("AMP914", node)
+            self.refuse("AMP914", node, shown(node))
         self.note(
             Kind.DIFFERENTIATE,
             node,
@@ -314,7 +328,11 @@ class _Reading:
         if self.sites.hidden(node, self.frame).backward:
             return self.other_call(node, self.sites.names.resolve(func))  # a method that trains, called step
         key, what = dotted(func.value), f"`{ast.unparse(func.value)[:40]}`"
+        if each := self.each(func.value, node):
+            return self.step_each(node, each)
         role = Role.OPTIMIZER if self.hands_over_closure(node) else self.roles.of(func.value, self.frame)
+        if role is Role.UNKNOWN and self.sites.groups.is_member(func.value, self.frame):
+            role = Role.OPTIMIZER
         arguments = [*node.args, *(k.value for k in node.keywords)]
         if role in (Role.WRAPPER, Role.SCHEDULER) and self.does_part(node):
             return self.other_call(node, self.sites.names.resolve(func))
@@ -340,6 +358,18 @@ class _Reading:
             if unknown and not arguments:
                 self.refuse("AMP913", node, f"nothing shows whether {what} is an optimizer")
             return Compute.FORWARD if role is Role.MODEL else Compute.CALL
+        return Compute.NONE
+
+    def each(self, node: ast.expr, call: ast.Call) -> Each | None:
+        """The optimizers that an expression of a call stands for, one after the other."""
+        return self.sites.groups.each(node, self.stmt, self.frame, self.parents.get(call))
+
+    def step_each(self, node: ast.Call, each: Each) -> Compute:
+        """The step of every optimizer of a collection, in a loop."""
+        if self.sites.groups.share(each, self.frame):
+            self.refuse("AMP907", node, f"an optimizer of `{ast.unparse(each.base)[:40]}`")
+        for key in each.keys:
+            self.note(Kind.STEP, node, key=key, call=self.ordinals[node])
         return Compute.NONE
 
     def closure_of(self, arguments: list[ast.expr]) -> ast.AST | None:
@@ -374,7 +404,10 @@ class _Reading:
     def zero(self, node: ast.Call, func: ast.Attribute) -> None:
         key = dotted(func.value)
         method = self.sites.frames.method_of(self.frame)
-        if method is not None and key == method.self_name:
+        if each := self.each(func.value, node):
+            for one in each.keys:
+                self.note(Kind.ZERO, node, key=one)
+        elif method is not None and key == method.self_name:
             self.note(Kind.ZERO, node, frozenset({"*"}))
         elif self.roles.of(func.value, self.frame) in (Role.OPTIMIZER, Role.WRAPPER):
             self.note(Kind.ZERO, node, key=key)

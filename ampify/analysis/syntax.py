@@ -86,6 +86,12 @@ def uses_of(node: ast.AST) -> set[str]:
     return found
 
 
+def shown(node: ast.AST) -> str:
+    """The code of a node as a message shows it: its first line, cut off where it is long."""
+    line, _, more = ast.unparse(node).partition("\n")
+    return f"`{line[:57]}...`" if len(line) > 60 or (more and not line.endswith(":")) else f"`{line}`"
+
+
 def is_none(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 

@@ -68,6 +68,14 @@ class Places:
                 return place.parent
         return None
 
+    def each(self, index: int) -> str:
+        """What stands for an optimizer of a collection, where a loop through it is round a statement; empty where none is."""
+        return next((p.parent.each for p in self.outward(index) if p.parent is not None and p.parent.each), "")
+
+    def whole(self, stmt: Stmt) -> Stmt:
+        """A statement, or the loop through a collection of optimizers that it stands in."""
+        return next((p.parent for p in self.outward(stmt.number) if p.parent is not None and p.parent.each), stmt)
+
     def common(self, indices: list[int]) -> Place:
         """The place, in the innermost block that holds all the statements, of the one that holds the last of them."""
         chains = [self.inward(i) for i in indices]

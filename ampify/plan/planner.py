@@ -9,7 +9,7 @@ from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Need, Plan
 from ampify.plan.places import Places
 from ampify.plan.regions import Regions, covered, plan_evaluation, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
-from ampify.program import APART, Compute, Kind, Program, Refusal, Scope
+from ampify.program import APART, Compute, Kind, Note, Program, Refusal, Scope
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
 PLAIN_FORMS = frozenset({"scale", "scale_tensors", "step"})  # of Rewrite, what torch.amp's scaler has too
@@ -46,6 +46,8 @@ def make_plan(
         return Plan(refusals=tuple(r for r in program.refusals if r.code == "AMP904"))  # a backward, but not a tensor's
     if all(e.done for e in backwards) and not given:
         return Plan()
+    if program.stepless and not given:
+        return Plan(notes=tuple(Note("AMP195", line, column, "") for line, column in program.stepless[:1]))
     refusals = [*program.refusals]
     edits: list[Edit] = []
     plain = runtime == "torch" and not program.runtime  # a file that has the runtime's scaler keeps to that one
@@ -194,7 +196,7 @@ def _disagreements(program: Program, planned: dict[int, list[Edit]]) -> Iterator
     for number, choices in wanted.items():
         if len(choices) > 1:
             part = by_number[number]
-            yield Refusal("AMP921", part.line, 0, f"`{part.name}`, which is called where they differ")
+            yield Refusal("AMP921", part.line, 0, f"`{part.name}` would need it in different places for its callers")
 
 
 def _plan_scope(scope: Scope, wraps: list[Wrap], plain: bool) -> tuple[list[Edit], list[Refusal]]:

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 from ampify.plan.edits import Edit, Insert, Rewrite
 from ampify.plan.places import Place, Places
-from ampify.program import Event, Kind, Refusal, Scope, Stmt
+from ampify.program import GROUP, Event, Kind, Refusal, Scope, Stmt
 from ampify.protocol import Check, Overlay, Problem, Violation, check
 
 MAX_TRIES = 48
 CODE_OF = {
-    Problem.READ_SCALED: "AMP915",
+    Problem.READ_SCALED: "AMP921",
     Problem.UNSCALED_TWICE: "AMP909",
     Problem.STEPPED_TWICE: "AMP921",
     Problem.MIXED: "AMP916",
@@ -43,7 +43,7 @@ def plan_scaling(scope: Scope, places: Places, covered: frozenset[int], plain: b
     for updates in itertools.islice(_updates(scope, places), MAX_TRIES):
         overlay, result = _complete(scope, places, updates._replace(covered=covered, plain=plain))
         if not result.violations:
-            return _edits(scope, overlay), []
+            return _edits(scope, places, overlay), []
         if best is None or len(result.violations) < len(best.violations):
             best = result
     assert best is not None
@@ -70,7 +70,7 @@ def plan_schedules(scope: Scope) -> list[Edit]:
     ]
 
 
-def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
+def _edits(scope: Scope, places: Places, overlay: Overlay) -> list[Edit]:
     edits: list[Edit] = []
     for stmt in scope.run():
         for event in stmt.events:
@@ -78,7 +78,7 @@ def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
                 continue
             if event.kind is Kind.BACKWARD:
                 form = "scale_tensors" if event.tensors else "scale"
-                edits.append(Rewrite(stmt.number, "backward", event.call, form, "AMP102"))
+                edits.append(Rewrite(stmt.number, event.text or "backward", event.call, form, "AMP102"))
             elif event.kind is Kind.STEP:
                 edits.append(Rewrite(stmt.number, "step", event.call, "step", "AMP104"))
         for after, events in ((False, overlay.before.get(stmt.number, ())), (True, overlay.after.get(stmt.number, ()))):
@@ -86,8 +86,9 @@ def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
                 if event.kind is Kind.UPDATE:
                     edits.append(Insert(stmt.number, after, "{scaler}.update()", "AMP105"))
                 else:
-                    edits.extend(Insert(stmt.number, after, f"{{scaler}}.unscale_({key})", "AMP103") for key in event.targets)
-    return edits
+                    names = [places.each(stmt.number) if key.endswith(GROUP) else key for key in event.targets]
+                    edits.extend(Insert(stmt.number, after, f"{{scaler}}.unscale_({name})", "AMP103") for name in names)
+    return list(dict.fromkeys(edits))
 
 
 # update() --------------------------------------------------------------------------------------------
@@ -95,12 +96,12 @@ def _edits(scope: Scope, overlay: Overlay) -> list[Edit]:
 
 def _updates(scope: Scope, places: Places) -> Iterator[Overlay]:
     """Placements of `update()`, the likeliest first: once, after the last step of an iteration; then after each phase."""
-    steps = {s.number: s for s in scope.run() for e in s.events if e.kind is Kind.STEP and not e.done}
-    if not steps:
+    inside = [s for s in scope.run() if any(e.kind is Kind.STEP and not e.done for e in s.events)]
+    if not inside:
         yield Overlay()
         return
     groups: dict[int, list[Stmt]] = {}
-    for stmt in steps.values():
+    for stmt in {s.number: s for s in map(places.whole, inside)}.values():
         loop = places.loop(stmt.number)
         groups.setdefault(loop.number if loop is not None else -1, []).append(stmt)
     options = [_placements(scope, places, group) for group in groups.values()]
@@ -185,8 +186,8 @@ def _unscale(scope: Scope, places: Places, overlay: Overlay, result: Check, read
         if any(e.kind is Kind.BACKWARD or (e.kind is Kind.STEP and read.target in e.targets) for e in inside):
             continue
         text = place.text(read.target)
-        if not text:
-            continue
+        if not text or (text.endswith(GROUP) and not places.each(place.stmt.number)):
+            continue  # it has no name here; one of a collection has it in the loop through them only
         tried = _add(overlay, place.stmt.number, Event(Kind.UNSCALE, (text,)), after=False)
         outcome = check(scope, tried)
         if read in outcome.violations:
@@ -215,13 +216,24 @@ def _refusals(scope: Scope, result: Check) -> list[Refusal]:
     found = []
     for violation in result.violations[:1]:
         code = CODE_OF[violation.problem]
-        if violation.problem is Problem.READ_SCALED and _only_possible(scope, violation):
-            code = "AMP921"
+        if violation.problem is Problem.READ_SCALED and violation.target.endswith(GROUP):
+            what = f"gradients are looked at on line {violation.line}, before the loop that steps each of"
+            group = violation.target.removesuffix(GROUP)
+            found.append(Refusal("AMP913", violation.line, 0, f"{what} `{group}`"))
+            continue
         if violation.problem is Problem.MIXED and shares.get(violation.target):
             code = "AMP907"
         if violation.problem is Problem.UNSCALED_TWICE and not _reads_every_micro_step(scope, violation):
             code = "AMP921"
         detail = f"`{violation.target}`" if violation.target else ""
+        if code == "AMP921":
+            hidden = violation.problem is Problem.READ_SCALED and _only_possible(scope, violation)
+            what = (
+                "a call gets the model, and may look at its gradients while they are scaled"
+                if hidden
+                else violation.problem.value
+            )
+            detail = f"{what}, of {detail}" if detail else what
         if violation.problem is Problem.NO_GRADIENTS:
             what = f"{detail} may step" if detail else "the scale may be updated"
             detail = f"{what} without gradients, on some path"

@@ -51,8 +51,8 @@ def through_scaler(call: cst.Call, form: str, scaler: str) -> cst.Call:
     """A call rewritten to go through the scaler; `form` as in ampify.plan.edits.Rewrite."""
     if form == "grad":
         return call.with_changes(func=cst.Attribute(cst.Name(scaler), cst.Name("grad")))
-    func = cst.ensure_type(call.func, cst.Attribute)
     if form == "scale":
+        func = cst.ensure_type(call.func, cst.Attribute)
         scaled = method_call(scaler, "scale", [cst.Arg(_bare(func.value))])
         return call.with_changes(func=func.with_changes(value=scaled))
     if form == "scale_tensors":
@@ -60,6 +60,7 @@ def through_scaler(call: cst.Call, form: str, scaler: str) -> cst.Call:
         arguments = list(call.args)
         arguments[at] = arguments[at].with_changes(value=method_call(scaler, "scale", [cst.Arg(arguments[at].value)]))
         return call.with_changes(args=arguments)
+    func = cst.ensure_type(call.func, cst.Attribute)
     comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")) if call.args else cst.MaybeSentinel.DEFAULT
     receiver = cst.Arg(_bare(func.value), comma=comma)
     changed = call.with_changes(func=func.with_changes(value=cst.Name(scaler), attr=cst.Name(form)), args=[receiver, *call.args])

@@ -194,3 +194,13 @@ def test_a_model_that_trains_itself_is_rewritten_for_both() -> None:
     assert main(["net", "train.py"]) == 0
     assert "full_precision(self.net[-1])" in Path("net/discriminator.py").read_text()
     assert "full_precision(criterion)" in Path("train.py").read_text()
+
+
+def test_a_model_with_a_demonstration_of_its_own(project: Path) -> None:
+    body = "scores = torch.randn(2, 2, requires_grad=True)\n    hide(scores, scores).sum().backward()\n"
+    demonstration = f'\n\nif __name__ == "__main__":\n    {body}'
+    Path("net/masks.py").write_text(MASKS + demonstration)
+    assert main(["train.py", "net"]) == 0
+    text = Path("net/masks.py").read_text()
+    assert LIMIT in text
+    assert text.endswith("hide(scores, scores).sum().backward()\n")

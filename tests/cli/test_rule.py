@@ -33,6 +33,18 @@ def test_every_other_code_has_a_page(code: str, capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().out.startswith(code)
 
 
+@pytest.mark.parametrize("code", REFUSALS)
+def test_every_refusal_teaches(code: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["rule", code]) == 0
+    text = capfd.readouterr().out
+    parts = ("What was seen:", "Why it is left alone:", "What helps:", "Before, refused:", "After, converted:", "Source:")
+    changed = [part for part in parts if part in text or "By hand:" not in text]
+    places = [text.find(part) for part in changed]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert all(len(line) <= 110 for line in text.splitlines())
+
+
 def test_the_list_has_all_codes_once(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["rule"]) == 0
     codes = [line.split()[0] for line in capfd.readouterr().out.splitlines()]

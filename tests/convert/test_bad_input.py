@@ -37,8 +37,7 @@ def check(source: bytes, options: Options = Options()) -> Result:
     for edit in result.edits:
         assert 1 <= edit.line <= edit.end_line <= lines + 1
         assert edit.message == (EDITS | MESSAGES)[edit.code]
-    if result.status != "converted":  # then there may be notes
-        assert (result.status in ("refused", "error")) == bool(result.diagnostics)
+    assert (result.status in ("refused", "error")) == any(d.severity == "error" for d in result.diagnostics)  # besides notes
     for diagnostic in result.diagnostics:
         assert diagnostic.line >= 1
         assert diagnostic.column >= 1

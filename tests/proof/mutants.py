@@ -216,6 +216,15 @@ def an_update_moved_into_an_if(text: str) -> Iterator[str]:
 
 
 @operator
+def an_update_for_each_optimizer(text: str) -> Iterator[str]:
+    """In the loop over a collection of optimizers, after each one's step."""
+    for lines, at in _found(text, UPDATE):
+        if STEP.search(lines[at - 1]) and _indent(lines[at - 1]) > _indent(lines[at]):
+            lines[at] = " " * (_indent(lines[at - 1]) - _indent(lines[at])) + lines[at]
+            yield "\n".join(lines)
+
+
+@operator
 def an_update_moved_behind_the_loop(text: str) -> Iterator[str]:
     if text.count("scaler.update()") > 1:
         return  # another one may do for both

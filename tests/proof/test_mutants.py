@@ -9,7 +9,7 @@ from ampify.proof import ProofError, prove
 from tests.fixtures_suite.cases import Case, all_cases
 from tests.proof.mutants import OPERATORS
 
-FAMILIES = {"accumulation", "basic", "checkpoints", "clip", "evaluation", "imports", "schedulers", "several"}
+FAMILIES = {"accumulation", "basic", "checkpoints", "clip", "evaluation", "imports", "schedulers", "scripts", "several"}
 PER_FIXTURE, PER_OPERATOR = 2, 11
 
 # Damage that nothing on the fixtures can be done with, or that leaves the meaning as it is, is not in the table of operators:

@@ -27,6 +27,35 @@ def cases(text: str) -> dict[str, str]:
 
 
 RIGHT = cases("""
+# each optimizer of a list
+opts = [optim.SGD(model.parameters(), lr=1), optim.SGD(model2.parameters(), lr=1)]
+for x, y in data:
+    for o in opts:
+        o.zero_grad()
+    BACK
+    for o in opts:
+        scaler.step(o)
+    UPDATE
+# each optimizer of a list, clipped on its own
+opts = [optim.SGD(model.parameters(), lr=1), optim.SGD(model2.parameters(), lr=1)]
+for x, y in data:
+    BACK
+    for o in opts:
+        scaler.unscale_(o)
+        nn.utils.clip_grad_norm_(o.param_groups[0]["params"], 1.0)
+        scaler.step(o)
+        o.zero_grad()
+    UPDATE
+# each of two by name
+for x, y in data:
+    for o in (optimizer, optimizer2):
+        o.zero_grad()
+    BACK
+    UNSCALE
+    CLIP
+    for o in (optimizer, optimizer2):
+        scaler.step(o)
+    UPDATE
 # no training
 print(1)
 # the plain loop
@@ -459,6 +488,42 @@ def test_right(name: str) -> None:
 
 
 WRONG = cases("""
+# STEPPED_TWICE: each optimizer of a list, twice
+opts = [optim.SGD(model.parameters(), lr=1), optim.SGD(model2.parameters(), lr=1)]
+for x, y in data:
+    for o in opts:
+        o.zero_grad()
+    BACK
+    for o in opts:
+        scaler.step(o)
+    [scaler.step(o) for o in opts]
+    UPDATE
+# STEPPED_TWICE: one of two by name once more
+for x, y in data:
+    ZERO
+    ZERO2
+    BACK
+    for o in (optimizer, optimizer2):
+        scaler.step(o)
+    STEP2
+    UPDATE
+# MIXED: each optimizer of a list, not zeroed
+opts = [optim.SGD(model.parameters(), lr=1), optim.SGD(model2.parameters(), lr=1)]
+for x, y in data:
+    BACK
+    for o in opts:
+        scaler.step(o)
+    UPDATE
+# READ_SCALED: clipped before each is unscaled
+opts = [optim.SGD(model.parameters(), lr=1), optim.SGD(model2.parameters(), lr=1)]
+for x, y in data:
+    for o in opts:
+        o.zero_grad()
+    BACK
+    CLIP
+    for o in opts:
+        scaler.step(o)
+    UPDATE
 # NOT_SCALED: plain backward
 for x, y in data:
     ZERO

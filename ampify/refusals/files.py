@@ -1,0 +1,30 @@
+"""Refusals of a file as a whole: its formatting, its depth, the runtime that was asked for, and other files."""
+
+from ampify.refusals.page import REFERENCE, Page
+
+PAGES = {
+    "AMP920": Page(
+        "All lines that are not edited have to come out byte for byte. Where a file's line ends are mixed, or its white "
+        "space is lost by the parser that writes it, they would not.",
+        "ampify's own promise: nothing but the edits changes",
+        instead="no change of the code does; saving the file with one kind of line end does, and without white space at its end",
+    ),
+    "AMP922": Page(
+        "Python's own parser reads the file, but going through expressions or blocks within one another takes more depth "
+        "than there is.",
+        "Python's limit of recursion",
+        instead="an expression of hundreds of operators in a row, taken apart into a few statements, is read",
+    ),
+    "AMP923": Page(
+        "Plain torch.amp has no closures, no schedules that hold still, no gradients that are part of a loss, and raises "
+        "where an optimizer steps without gradients. What needs that is not written with `--runtime torch`.",
+        f"{REFERENCE}: GradScaler",
+        instead="no change of the code is needed: `--runtime import` converts the file as it is, and `--runtime vendor` does too",
+    ),
+    "AMP925": Page(
+        "A region holds for all code that is called in it, also in other files. If code there fails in half precision it "
+        "has to be rewritten together with the script, and only files that were given are written to.",
+        f"{REFERENCE}: autocast op reference",
+        instead="no change of the code is needed: give the other file too, `ampify script.py model.py`, or the directory of both",
+    ),
+}
