@@ -7,7 +7,7 @@ import ast
 from ampify.analysis import gradients, owners
 from ampify.analysis.checkpoints import Checkpoints, State
 from ampify.analysis.facts import Facts, Raw
-from ampify.analysis.forward import computes, level_of
+from ampify.analysis.forward import level_of, may_run_model
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
@@ -257,7 +257,7 @@ class _Reading:
         if any(k.arg == "create_graph" and not is_false(k.value) for k in node.keywords):
             self.refuse("AMP902", node)
         done = self.is_scaled(root)
-        if not done and computes(root, self.roles):
+        if not done and may_run_model(root, self.frame, self.roles):
             self.refuse("AMP914", node)
         loss = tuple(sorted(uses_of(root)))
         self.note(Kind.BACKWARD, node, call=self.ordinals[node], done=done, loss=loss, tensors=tensors)
@@ -269,7 +269,7 @@ class _Reading:
         if not graph or is_false(graph[0]) or not outputs:
             return
         parts = outputs[0].elts if isinstance(outputs[0], ast.List | ast.Tuple) else outputs
-        if any(computes(part, self.roles) for part in parts):
+        if any(may_run_model(part, self.frame, self.roles) for part in parts):
             self.refuse("AMP914", node)
         self.note(
             Kind.DIFFERENTIATE,
