@@ -13,6 +13,7 @@ from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, summarize
 from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
+from ampify.analysis.unowned import unowned
 from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
@@ -29,6 +30,7 @@ class Sites:
         self.checkpoints = Checkpoints(names, roles)
         self.summaries: Summaries = {}
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
+        self._unowned: dict[Frame, frozenset[ast.AST]] = {}
         summarize(roles, self.read, self.summaries)
 
     def read(self, stmt: ast.stmt, frame: Frame) -> Facts:
@@ -36,6 +38,12 @@ class Sites:
         if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
             return Facts([], Compute.NONE, None, [])
         return _Reading(self, stmt, frame).facts()
+
+    def unowned(self, frame: Frame) -> frozenset[ast.AST]:
+        """The backward calls and gradients of a frame that concern no optimizer."""
+        if frame not in self._unowned:
+            self._unowned[frame] = unowned(frame, self.roles)
+        return self._unowned[frame]
 
     def hidden(self, call: ast.Call, frame: Frame) -> Summary:
         """What the functions of this file that a call runs do."""
@@ -66,6 +74,7 @@ class _Reading:
                 self.bound(node)
             elif isinstance(node, ast.Attribute) and node.attr in ("grad", "_grad"):
                 own = bool(self.sites.scaler) and dotted(node.value) == self.sites.scaler  # scaler.grad(...)
+                own = own or node in self.sites.unowned(self.frame)
                 if not own and gradients.reads_gradient(node, self.roles, self.parents):
                     kind = Kind.REPLACE if isinstance(node.ctx, ast.Store) else Kind.READ
                     self.note(kind, node, gradients.owner_of(node.value, self.frame, self.roles))
@@ -238,6 +247,8 @@ class _Reading:
         self.note(Kind.READ, node, roots)
 
     def backward(self, node: ast.Call, func: ast.Attribute, name: str) -> None:
+        if node in self.sites.unowned(self.frame):
+            return
         root: ast.AST = func.value
         tensors = name == "torch.autograd.backward"
         if tensors:
