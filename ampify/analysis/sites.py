@@ -14,7 +14,7 @@ from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, summarize
 from ampify.analysis.syntax import is_false, ordered, ordinals, uses_of
 from ampify.analysis.unowned import unowned
-from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
+from ampify.analysis.vocabulary import FUNCTIONAL, LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
 
@@ -105,7 +105,8 @@ class _Reading:
         if hidden.write or gradients.writes_parameters(node, self.frame, self.roles):
             return Barrier.WRITE
         own = bool(self.sites.scaler) and dotted(node.func) == f"{self.sites.scaler}.grad"
-        if own or hidden.differentiate or self.sites.names.resolve(node.func) in SECOND_ORDER:
+        steps = isinstance(node.func, ast.Attribute) and node.func.attr == "step" and self.is_functional(node.func.value)
+        if own or steps or hidden.differentiate or self.sites.names.resolve(node.func) in SECOND_ORDER:
             return Barrier.GRADIENT  # taken from an unscaled loss, it would underflow in half precision
         return Barrier.TRACE if self.sites.names.resolve(node.func) in TRACES else None
 
@@ -313,6 +314,8 @@ class _Reading:
     def step(self, node: ast.Call, func: ast.Attribute) -> Compute:
         if self.sites.hidden(node, self.frame).backward:
             return self.other_call(node, self.sites.names.resolve(func))  # a method that trains, called step
+        if self.is_functional(func.value):
+            return self.functional_step(node)
         key, what = dotted(func.value), f"`{ast.unparse(func.value)[:40]}`"
         role = Role.OPTIMIZER if self.hands_over_closure(node) else self.roles.of(func.value, self.frame)
         arguments = [*node.args, *(k.value for k in node.keywords)]
@@ -338,6 +341,23 @@ class _Reading:
             if unknown and not arguments:
                 self.refuse("AMP913", node, f"nothing shows whether {what} is an optimizer")
             return Compute.FORWARD if role is Role.MODEL else Compute.CALL
+        return Compute.NONE
+
+    def is_functional(self, node: ast.expr) -> bool:
+        """Whether something is an optimizer that steps by taking the gradients of a loss itself, and leaves `.grad` alone."""
+        bound = self.sites.frames.lookup(dotted(node), self.frame) if dotted(node) else []
+        made = [b.value.func for b in bound if isinstance(b.value, ast.Call)]
+        return bool(bound) and len(made) == len(bound) and all(self.sites.names.resolve(f) in FUNCTIONAL for f in made)
+
+    def functional_step(self, node: ast.Call) -> Compute:
+        """A step of an inner loop: its gradients are of a loss that is not scaled, which must not be made under autocast."""
+        method = self.sites.frames.method_of(self.frame)
+        forward = method is not None and method.owner is not None and self.roles.is_module(method.owner)
+        alone = isinstance(self.stmt, ast.Expr) and self.stmt.value is node
+        if forward or not alone or not node.args:
+            self.refuse("AMP902", node)
+        else:
+            self.note(Kind.DIFFERENTIATE, node, done=True, loss=tuple(sorted(uses_of(node.args[0]))))
         return Compute.NONE
 
     def closure_of(self, arguments: list[ast.expr]) -> ast.AST | None:
@@ -376,6 +396,8 @@ class _Reading:
 
     def other_call(self, node: ast.Call, name: str) -> Compute:
         """A call of a function, of this file or not, that may do a part of the training step."""
+        if name in FUNCTIONAL:
+            return Compute.NONE  # copies parameters, and leaves gradients alone
         hidden = self.sites.hidden(node, self.frame)
         if self.is_closure_call(node):
             self.refuse(

@@ -6,7 +6,7 @@ weights (PyTorch's AMP notes advise against a backward under autocast; the cache
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ampify.plan.edits import Wrap
 from ampify.plan.places import Places
@@ -37,7 +37,17 @@ def plan_regions(scope: Scope, places: Places) -> tuple[list[Wrap], list[Refusal
             refusals.append(Refusal("AMP904", given.line, given.column, what))
     wraps: list[Wrap] = []
     _place_training(scope.body, marks, wraps)
+    refusals.extend(_underflowing(scope, places, covered(places, wraps)))
     return wraps, refusals
+
+
+def _underflowing(scope: Scope, places: Places, inside: frozenset[int]) -> Iterator[Refusal]:
+    """The steps of inner loops whose loss, which is not scaled, would be computed under autocast."""
+    for stmt in scope.statements():
+        for event in stmt.events:
+            if event.kind is Kind.DIFFERENTIATE and event.done and event.loss:
+                if inside & _slice(stmt, set(event.loss), places):
+                    yield Refusal("AMP902", event.line, event.column, "")
 
 
 def plan_evaluation(scope: Scope) -> list[Wrap]:
