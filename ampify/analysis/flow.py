@@ -134,6 +134,10 @@ class Builder:
             targets = tuple(sorted(r[1:] for r in raw.roots))
         elif raw.kind in (Kind.READ, Kind.REPLACE):
             targets = self._owners(raw)
+        elif raw.kind is Kind.EXCHANGE:
+            targets = self._cleared(raw.roots)
+            if self.optimizers and (not targets or set(targets) != set(self._owners(raw))):
+                self.refusals.append(Refusal("AMP917", raw.line, raw.column, ""))  # some gradients stay with their process
         elif raw.kind is Kind.ZERO:
             targets = self._cleared(raw.roots)
         else:

@@ -6,6 +6,7 @@ import ast
 
 from ampify.analysis import gradients, owners
 from ampify.analysis.checkpoints import Checkpoints, State
+from ampify.analysis.exchange import Exchange, exchange
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.forward import level_of, may_run_model
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
@@ -31,6 +32,7 @@ class Sites:
         self.summaries: Summaries = {}
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
         self._unowned: dict[Frame, frozenset[ast.AST]] = {}
+        self._exchange: dict[Frame, Exchange] = {}
         summarize(roles, self.read, self.summaries)
 
     def read(self, stmt: ast.stmt, frame: Frame) -> Facts:
@@ -44,6 +46,12 @@ class Sites:
         if frame not in self._unowned:
             self._unowned[frame] = unowned(frame, self.roles)
         return self._unowned[frame]
+
+    def exchange(self, frame: Frame) -> Exchange:
+        """What a frame does to exchange gradients between processes."""
+        if frame not in self._exchange:
+            self._exchange[frame] = exchange(frame, self.names)
+        return self._exchange[frame]
 
     def hidden(self, call: ast.Call, frame: Frame) -> Summary:
         """What the functions of this file that a call runs do."""
@@ -75,7 +83,9 @@ class _Reading:
             elif isinstance(node, ast.Attribute) and node.attr in ("grad", "_grad"):
                 own = bool(self.sites.scaler) and dotted(node.value) == self.sites.scaler  # scaler.grad(...)
                 own = own or node in self.sites.unowned(self.frame)
-                if not own and gradients.reads_gradient(node, self.roles, self.parents):
+                if node in self.sites.exchange(self.frame).sums:
+                    self.note(Kind.EXCHANGE, node, gradients.owner_of(node.value, self.frame, self.roles))
+                elif not own and gradients.reads_gradient(node, self.roles, self.parents):
                     kind = Kind.REPLACE if isinstance(node.ctx, ast.Store) else Kind.READ
                     self.note(kind, node, gradients.owner_of(node.value, self.frame, self.roles))
             elif isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
@@ -214,7 +224,11 @@ class _Reading:
             self.differentiate(node)
         elif name in SECOND_ORDER:
             self.refuse("AMP902", node)
-        elif name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in walk(a)):
+        elif node in self.sites.exchange(self.frame).sums:
+            return Compute.NONE
+        elif node in self.sites.exchange(self.frame).others or (
+            name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in walk(a))
+        ):
             self.refuse("AMP917", node)
         else:
             return self.other_call(node, name)
@@ -411,6 +425,8 @@ class _Reading:
         else:
             for key, roots in sorted(hidden.zeros, key=str):
                 self.note(Kind.ZERO, node, roots, key)
+            if hidden.exchange:
+                self.note(Kind.EXCHANGE, node, gradients.touched(node, self.frame, self.roles))
             if hidden.read or hidden.peek:
                 touched = gradients.touched(node, self.frame, self.roles)
                 if hidden.read or touched:

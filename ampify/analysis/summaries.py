@@ -24,6 +24,7 @@ class Summary(NamedTuple):
     differentiate: bool = False
     forward: bool = False
     suspend: bool = False
+    exchange: bool = False
     zeros: frozenset[tuple[str, frozenset[str]]] = frozenset()  # what it clears on every path: (optimizer, models)
 
     def join(self, other: Summary) -> Summary:
@@ -36,6 +37,7 @@ class Summary(NamedTuple):
             self.differentiate or other.differentiate,
             self.forward or other.forward,
             self.suspend or other.suspend,
+            self.exchange or other.exchange,
             self.zeros | other.zeros,
         )
 
@@ -79,6 +81,7 @@ def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
             facts.barrier is Barrier.GRADIENT,
             facts.compute in (Compute.FORWARD, Compute.MATMUL, Compute.LOSS),
             facts.barrier is Barrier.SUSPEND,
+            Kind.EXCHANGE in kinds,
             _cleared(facts, frame) if stmt in frame.node.body else frozenset(),
         )
         found = found.join(here)

@@ -186,7 +186,7 @@ REFUSED = {
     "(a @ b).backward()": "AMP914",
     "other = nn.Linear(1, 1)\nprint(other.weight.grad)\nloss.backward()": "AMP915",
     "torch.distributed.all_reduce(p.grad)": "AMP917",
-    "for p in model.parameters():\n    torch.distributed.all_reduce(p.grad.data)": "AMP917",
+    "for p in model.parameters():\n    torch.distributed.all_reduce(p.grad.sign())": "AMP917",
     "model.half()\nloss.backward()": "AMP918",
     "model.to(torch.bfloat16)\nloss.backward()": "AMP918",
     "model.to(dtype=torch.float16)\nloss.backward()": "AMP918",
