@@ -118,7 +118,7 @@ REFUSALS = {
     ),
     "AMP917": (
         "gradients are exchanged between processes by hand; ranks would disagree on overflow: {}",
-        "use DistributedDataParallel",
+        "only sum and divide them, all of them, before anything else looks at them; or use DistributedDataParallel",
     ),
     "AMP918": (
         "the model is in half precision already: {}",

@@ -19,6 +19,7 @@ class Kind(Enum):
     ZERO = "zero_grad"  # gradients are cleared
     READ = "read"  # gradients are looked at or changed
     REPLACE = "replace"  # gradients are assigned
+    EXCHANGE = "exchange"  # gradients are added up over all processes
     CREATE = "create"  # an optimizer is built: a fresh state
     SCHEDULE = "schedule"  # a learning-rate schedule advances
     UNSCALE = "unscale_"  # scaler.unscale_(optimizer)

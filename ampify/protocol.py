@@ -35,6 +35,7 @@ class Problem(Enum):
     MIXED = "gradients of an earlier backward, no longer at the same scale, are added to"
     NOT_SCALED = "a backward is not scaled"
     NO_GRADIENTS = "an optimizer may step, or the scale be updated, without gradients"
+    EXCHANGED = "gradients are exchanged between processes after they are unscaled"
     UNDECIDED = "there are too many paths to decide"
 
 
@@ -376,6 +377,9 @@ class _Machine:
                 self.violate(Problem.MIXED, stmt, event, key)
             if event.kind is Kind.REPLACE and grads == CLEAN:
                 pair[0] = PLAIN
+        elif event.kind is Kind.EXCHANGE:
+            if stage != READY:  # each process has looked for overflows among its own
+                self.violate(Problem.EXCHANGED, stmt, event, key)
         elif event.kind is Kind.UNSCALE:
             if stage != READY:
                 self.violate(Problem.UNSCALED_TWICE, stmt, event, key)

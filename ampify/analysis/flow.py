@@ -233,6 +233,10 @@ class Builder:
             targets = tuple(sorted(r[1:] for r in view.roots(raw)))
         elif raw.kind in (Kind.READ, Kind.REPLACE):
             targets = _owners(raw, view)
+        elif raw.kind is Kind.EXCHANGE:
+            targets = _cleared(view.roots(raw), view)
+            if view.optimizers and (not targets or set(targets) != set(_owners(raw, view))):
+                view.refusals.append(Refusal("AMP917", raw.line, raw.column, "some gradients stay with their process"))
         elif raw.kind is Kind.ZERO:
             targets = _cleared(view.roots(raw), view)
         else:

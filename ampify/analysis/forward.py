@@ -84,12 +84,37 @@ def _receives_model(node: ast.Call, frame: Frame, roles: Roles) -> bool:
 
 def computes(loss: ast.AST, roles: Roles) -> bool:
     """Whether the expression of a loss does more than combine losses that were computed before."""
+    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult | ast.Pow) for node in walk(loss)):
+        return True
+    return any(isinstance(node, ast.Call) and not _combines(node, roles) for node in walk(loss))
+
+
+def _combines(node: ast.Call, roles: Roles) -> bool:
+    name = roles.names.resolve(node.func)
+    method = isinstance(node.func, ast.Attribute) and not name.startswith("torch.") and node.func.attr in REDUCING
+    return method or name in COMBINING
+
+
+def may_run_model(loss: ast.AST, frame: Frame, roles: Roles) -> bool:
+    """Whether the expression of a loss may do more than apply loss functions and functions of single elements to what was
+    computed before: run a model, multiply matrices, or call what nothing is known of."""
     for node in walk(loss):
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult | ast.Pow):
+        if isinstance(node, ast.Lambda | ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
             return True
-        if isinstance(node, ast.Call):
-            name = roles.names.resolve(node.func)
-            method = isinstance(node.func, ast.Attribute) and not name.startswith("torch.") and node.func.attr in REDUCING
-            if not method and name not in COMBINING:
-                return True
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+            return True
+        if isinstance(node, ast.Call) and not _combines(node, roles) and not _is_loss(node, frame, roles):
+            return True
     return False
+
+
+def _is_loss(node: ast.Call, frame: Frame, roles: Roles) -> bool:
+    """Whether a call is of a loss function, or of a function or method of torch's that computes from its operands alone."""
+    name = roles.names.resolve(node.func)
+    builds = name.startswith("torch.nn.") and name.endswith("Loss")  # nn.MSELoss()(output, target)
+    if builds or roles.targets(node, frame):
+        return builds
+    level = level_of(node, frame, roles)
+    if level is Compute.NONE and isinstance(node.func, ast.Attribute) and node.func.attr in TENSOR_METHODS:
+        return name.count(".") == 1 or not name.startswith("torch.")
+    return level is Compute.LOSS or (level is Compute.NONE and name.startswith("torch.") and name.count(".") == 1)

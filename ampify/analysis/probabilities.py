@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ampify.analysis.frames import Binding, Frame, Frames
 from ampify.analysis.modules import Built, Modules, Place
 from ampify.analysis.names import Names, dotted
+from ampify.analysis.operators import MULTIPLYING
 from ampify.analysis.roles import Roles, element
 from ampify.analysis.syntax import blocks_of, own_statements
 
@@ -34,19 +35,22 @@ PASSING = frozenset(  # functions and methods that keep float32, and whose value
 SAME = frozenset({"data", "T", "mT"})
 Path = tuple[object, ...]
 Block = tuple[list[ast.stmt], ast.stmt | None]
+RESHAPING = frozenset("view view_as reshape squeeze unsqueeze flatten detach contiguous cat stack float cuda cpu to".split())
 
 
 class Origin(NamedTuple):
     """Where a value comes from.
 
     A call of a sigmoid or softmax, with the `operand` that it gets; or of a layer, with the statement that binds the layer
-    and its text behind that (`place`). Without either the search ends at `node`; `aside` if it is only combined with the value.
+    and its text behind that (`place`). Without either the search ends at `node`; `aside` if it is only combined with the value,
+    `unbounded` if it is the product of a layer, which is no probability.
     """
 
     node: ast.expr
     operand: ast.expr | None = None
     place: Place | None = None
     aside: bool = False
+    unbounded: bool = False
 
 
 class Probabilities:
@@ -203,7 +207,7 @@ class Probabilities:
                 return
             first = given[1:] if last == "where" else given
             rest = (None,) if last in ("cat", "stack", "concat") else ()
-            yield from self._follow(first[0], (*rest, *path), aside) if first else ()
+            yield from self._kept(self._follow(first[0], (*rest, *path), aside), last) if first else ()
             yield from self._all(first[1:], path, True)
         elif built := self.modules.built(node.func, frame):
             for one in built:
@@ -214,11 +218,16 @@ class Probabilities:
         elif isinstance(node.func, ast.Attribute) and node.func.attr in ("sigmoid", "softmax"):
             yield Origin(node, operand=node.func.value)
         elif isinstance(node.func, ast.Attribute) and node.func.attr in PASSING:
-            yield from self._follow(node.func.value, path, aside)
+            yield from self._kept(self._follow(node.func.value, path, aside), node.func.attr)
             operators = ("mul", "add", "sub", "div", "where", "min", "max", "masked_fill")
             yield from self._all(node.args, path, True) if node.func.attr in operators else ()
         else:
             yield Origin(node, aside=aside)
+
+    @staticmethod
+    def _kept(origins: Iterator[Origin], function: str) -> Iterator[Origin]:
+        """What a function hands on: some clamp to probabilities what was none."""
+        return origins if function in RESHAPING else (origin._replace(unbounded=False) for origin in origins)
 
     def _returned(self, node: ast.expr, target: Frame, path: Path, aside: bool) -> Iterator[Origin]:
         """What a function of the file returns to a call of it."""
@@ -243,7 +252,8 @@ class Probabilities:
             method = next((m.methods["forward"] for m in self.frames.family(info) if "forward" in m.methods), None)
             yield from [Origin(node, aside=aside)] if method is None else self._returned(node, method, path, aside)
         else:
-            yield Origin(node, aside=aside)
+            unbounded = name.startswith("torch.nn.") and name.rpartition(".")[2] in MULTIPLYING
+            yield Origin(node, aside=aside, unbounded=unbounded)
 
     def _sequential(self, value: ast.Call, place: Place | None, node: ast.Call, path: Path, aside: bool) -> Iterator[Origin]:
         """What the last layer of a Sequential gives that does more than to hand on."""

@@ -7,15 +7,17 @@ import ast
 from ampify.analysis import gradients, owners
 from ampify.analysis.calls import Context, arguments
 from ampify.analysis.checkpoints import Checkpoints, State
+from ampify.analysis.exchange import Exchange, exchange
 from ampify.analysis.facts import Facts, Raw
-from ampify.analysis.forward import computes, level_of
+from ampify.analysis.forward import level_of, may_run_model
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.groups import Each, Groups
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, bound
 from ampify.analysis.syntax import is_false, ordered, ordinals, shown, uses_of
-from ampify.analysis.vocabulary import LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
+from ampify.analysis.unowned import unowned
+from ampify.analysis.vocabulary import FUNCTIONAL, LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
 
@@ -31,6 +33,8 @@ class Sites:
         self.checkpoints = Checkpoints(names, roles)
         self.groups = Groups(frames, roles)
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
+        self._unowned: dict[Frame, frozenset[ast.AST]] = {}
+        self._exchange: dict[Frame, Exchange] = {}
 
     def read(self, stmt: ast.stmt, frame: Frame) -> Facts:
         """The facts of a statement's own expressions: of a compound statement only its header."""
@@ -41,6 +45,18 @@ class Sites:
     def trains(self, call: ast.Call, frame: Frame) -> bool:
         """Whether a call does more for a training step than to clear gradients."""
         return any(s.backward or s.step for s in (self.summaries.of(t) for t in self.roles.targets(call, frame)))
+
+    def unowned(self, frame: Frame) -> frozenset[ast.AST]:
+        """The backward calls and gradients of a frame that concern no optimizer."""
+        if frame not in self._unowned:
+            self._unowned[frame] = unowned(frame, self.roles)
+        return self._unowned[frame]
+
+    def exchange(self, frame: Frame) -> Exchange:
+        """What a frame does to exchange gradients between processes."""
+        if frame not in self._exchange:
+            self._exchange[frame] = exchange(frame, self.names)
+        return self._exchange[frame]
 
     def hidden(self, call: ast.Call, frame: Frame) -> Summary:
         """What the functions of this file that a call runs do; `binds` by the names of the calling function."""
@@ -76,7 +92,10 @@ class _Reading:
                 self.bound(node)
             elif isinstance(node, ast.Attribute) and node.attr in ("grad", "_grad"):
                 own = bool(self.sites.scaler) and dotted(node.value) == self.sites.scaler  # scaler.grad(...)
-                if not own and gradients.reads_gradient(node, self.roles, self.parents):
+                own = own or node in self.sites.unowned(self.frame)
+                if node in self.sites.exchange(self.frame).sums:
+                    self.note(Kind.EXCHANGE, node, gradients.owner_of(node.value, self.frame, self.roles))
+                elif not own and gradients.reads_gradient(node, self.roles, self.parents):
                     kind = Kind.REPLACE if isinstance(node.ctx, ast.Store) else Kind.READ
                     self.note(kind, node, gradients.owner_of(node.value, self.frame, self.roles))
             elif isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
@@ -108,7 +127,8 @@ class _Reading:
         if hidden.write or gradients.writes_parameters(node, self.frame, self.roles):
             return Barrier.WRITE
         own = bool(self.sites.scaler) and dotted(node.func) == f"{self.sites.scaler}.grad"
-        if own or hidden.differentiate or self.sites.names.resolve(node.func) in SECOND_ORDER:
+        steps = isinstance(node.func, ast.Attribute) and node.func.attr == "step" and self.is_functional(node.func.value)
+        if own or steps or hidden.differentiate or self.sites.names.resolve(node.func) in SECOND_ORDER:
             return Barrier.GRADIENT  # taken from an unscaled loss, it would underflow in half precision
         return Barrier.TRACE if self.sites.names.resolve(node.func) in TRACES else None
 
@@ -220,7 +240,11 @@ class _Reading:
             self.differentiate(node)
         elif name in SECOND_ORDER:
             self.refuse("AMP902", node, shown(node))
-        elif name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in walk(a)):
+        elif node in self.sites.exchange(self.frame).sums:
+            return Compute.NONE
+        elif node in self.sites.exchange(self.frame).others or (
+            name == "torch.distributed.all_reduce" and any("grad" in dotted(n) for a in node.args for n in walk(a))
+        ):
             self.refuse("AMP917", node, shown(node))
         else:
             return self.other_call(node, name)
@@ -261,6 +285,8 @@ class _Reading:
     def backward(self, node: ast.Call, name: str) -> None:
         """A backward pass: the method of a tensor, or torch's function, however it is called."""
         func = node.func
+        if node in self.sites.unowned(self.frame):
+            return
         tensors = name == "torch.autograd.backward"
         if tensors or not isinstance(func, ast.Attribute):
             given = node.args[:1] or [k.value for k in node.keywords if k.arg == "tensors"]
@@ -281,7 +307,7 @@ class _Reading:
         if any(k.arg == "create_graph" and not is_false(k.value) for k in node.keywords):
             self.refuse("AMP902", node, shown(node))
         done = self.is_scaled(root)
-        if not done and computes(root, self.roles):
+        if not done and may_run_model(root, self.frame, self.roles):
             self.refuse("AMP914", node, shown(node))
         loss = tuple(sorted(uses_of(root)))
         called = dotted(func).rpartition(".")[2]
@@ -294,7 +320,7 @@ class _Reading:
         if not graph or is_false(graph[0]) or not outputs:
             return
         parts = outputs[0].elts if isinstance(outputs[0], ast.List | ast.Tuple) else outputs
-        if any(computes(part, self.roles) for part in parts):
+        if any(may_run_model(part, self.frame, self.roles) for part in parts):
             self.refuse("AMP914", node, shown(node))
         self.note(
             Kind.DIFFERENTIATE,
@@ -327,6 +353,8 @@ class _Reading:
     def step(self, node: ast.Call, func: ast.Attribute) -> Compute:
         if self.sites.hidden(node, self.frame).backward:
             return self.other_call(node, self.sites.names.resolve(func))  # a method that trains, called step
+        if self.is_functional(func.value):
+            return self.functional_step(node)
         key, what = dotted(func.value), f"`{ast.unparse(func.value)[:40]}`"
         if each := self.each(func.value, node):
             return self.step_each(node, each)
@@ -370,6 +398,23 @@ class _Reading:
             self.refuse("AMP907", node, f"an optimizer of `{ast.unparse(each.base)[:40]}`")
         for key in each.keys:
             self.note(Kind.STEP, node, key=key, call=self.ordinals[node])
+        return Compute.NONE
+
+    def is_functional(self, node: ast.expr) -> bool:
+        """Whether something is an optimizer that steps by taking the gradients of a loss itself, and leaves `.grad` alone."""
+        bound = self.sites.frames.lookup(dotted(node), self.frame) if dotted(node) else []
+        made = [b.value.func for b in bound if isinstance(b.value, ast.Call)]
+        return bool(bound) and len(made) == len(bound) and all(self.sites.names.resolve(f) in FUNCTIONAL for f in made)
+
+    def functional_step(self, node: ast.Call) -> Compute:
+        """A step of an inner loop: its gradients are of a loss that is not scaled, which must not be made under autocast."""
+        method = self.sites.frames.method_of(self.frame)
+        forward = method is not None and method.owner is not None and self.roles.is_module(method.owner)
+        alone = isinstance(self.stmt, ast.Expr) and self.stmt.value is node
+        if forward or not alone or not node.args:
+            self.refuse("AMP902", node)
+        else:
+            self.note(Kind.DIFFERENTIATE, node, done=True, loss=tuple(sorted(uses_of(node.args[0]))))
         return Compute.NONE
 
     def closure_of(self, arguments: list[ast.expr]) -> ast.AST | None:
@@ -416,6 +461,8 @@ class _Reading:
 
     def other_call(self, node: ast.Call, name: str) -> Compute:
         """A call of a function, of this file or not, that may do a part of the training step."""
+        if name in FUNCTIONAL:
+            return Compute.NONE  # copies parameters, and leaves gradients alone
         hidden = self.sites.hidden(node, self.frame)
         if self.is_closure_call(node):
             self.refuse(
@@ -428,9 +475,11 @@ class _Reading:
             self.note(kind, node, runs=(node, tuple(self.roles.targets(node, self.frame))))
             if kind is Kind.CALL and self.is_conditional(node):
                 self.conditional(node, len(self.events) - 1)
-        elif hidden.read or hidden.peek:
+        else:
             touched = gradients.touched(node, self.frame, self.roles)
-            if hidden.read or touched:
+            if hidden.exchange:
+                self.note(Kind.EXCHANGE, node, touched)
+            if hidden.read or (hidden.peek and touched):
                 self.note(Kind.READ, node, touched, soft=not hidden.read)
         if self.roles.targets(node, self.frame):
             return Compute.FORWARD if hidden.forward and not hidden.backward else Compute.CALL

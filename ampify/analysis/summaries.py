@@ -24,6 +24,7 @@ class Summary(NamedTuple):
     differentiate: bool = False
     forward: bool = False
     suspend: bool = False
+    exchange: bool = False
     clears: bool = False  # gradients, on some path
     binds: frozenset[str] = frozenset()  # what it sets or changes of its parameters, its instance and the module
 
@@ -37,6 +38,7 @@ class Summary(NamedTuple):
             self.differentiate or other.differentiate,
             self.forward or other.forward,
             self.suspend or other.suspend,
+            self.exchange or other.exchange,
             self.clears or other.clears,
             self.binds | other.binds,
         )
@@ -113,6 +115,7 @@ def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
             facts.barrier is Barrier.GRADIENT,
             facts.compute in (Compute.FORWARD, Compute.MATMUL, Compute.LOSS),
             facts.barrier is Barrier.SUSPEND,
+            Kind.EXCHANGE in kinds,
             Kind.ZERO in kinds,
             frozenset(t for t in defs_and_uses(stmt)[0] if _outlives(t, frame) and not _rebinds(stmt, t)),
         )

@@ -51,3 +51,9 @@ TRACES = frozenset({"torch.jit.trace", "torch.jit.trace_module"})
 SECOND_ORDER = frozenset(
     "torch.autograd.grad torch.func.grad torch.autograd.functional.jacobian torch.autograd.functional.hessian".split()
 )
+FUNCTIONAL = frozenset(  # what makes optimizers whose step takes a loss, differentiates it, and can be differentiated itself
+    (
+        "higher.innerloop_ctx higher.get_diff_optim higher.create_diff_optim higher.optim.get_diff_optim "
+        "higher.optim.create_diff_optim"
+    ).split()
+)

@@ -6,7 +6,7 @@ weights (PyTorch's AMP notes advise against a backward under autocast; the cache
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ampify.plan.edits import Wrap
 from ampify.plan.places import Places
@@ -48,6 +48,9 @@ class Regions:
         for scope in self.scopes.values():
             self._refuse(scope)
             _place_training(scope.body, self.marks, wraps)
+        for scope in self.own:
+            places = self.places[scope.path, scope.number]
+            self.refusals.extend(_underflowing(scope, places, covered(places, wraps)))
         return wraps
 
     def _needed(self, scope: Scope, at: Stmt, wanted: frozenset[str], seen: frozenset[int]) -> set[int]:
@@ -99,6 +102,15 @@ class Regions:
             if given is not None:
                 what = f"the call that computes the loss gets `{', '.join(given.targets)}`, and may step it"
                 self.refusals.append(Refusal("AMP904", given.line, given.column, what))
+
+
+def _underflowing(scope: Scope, places: Places, inside: frozenset[int]) -> Iterator[Refusal]:
+    """The steps of inner loops whose loss, which is not scaled, would be computed under autocast."""
+    for stmt in scope.statements():
+        for event in stmt.events:
+            if event.kind is Kind.DIFFERENTIATE and event.done and event.loss:
+                if inside & _slice(stmt, set(event.loss), places):
+                    yield Refusal("AMP902", event.line, event.column, "")
 
 
 def plan_evaluation(scope: Scope) -> list[Wrap]:

@@ -21,6 +21,7 @@ CODE_OF = {
     Problem.STEPPED_TWICE: "AMP921",
     Problem.MIXED: "AMP916",
     Problem.NOT_SCALED: "AMP921",
+    Problem.EXCHANGED: "AMP917",
     Problem.UNDECIDED: "AMP921",
     Problem.NO_GRADIENTS: "AMP923",
 }
@@ -31,6 +32,7 @@ DECISIVE = (
     Problem.STEPPED_TWICE,
     Problem.UNDECIDED,
     Problem.NOT_SCALED,
+    Problem.EXCHANGED,
 )
 
 

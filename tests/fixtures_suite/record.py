@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import gc
 import io
 import os
 import random
@@ -124,6 +125,7 @@ class _Watcher:
         self.problems: list[str] = []
         self._grads: list[torch.Tensor | None] = []
         self._scaled: dict[int, torch.Tensor] = {}  # kept alive, so that an id stays its own
+        self._unscaled: set[torch.Tensor] = set()  # what backward passes of unscaled losses have reached
         self._scalers: list[Any] = []
         register_optimizer_step_pre_hook(self._before_step)
         register_optimizer_step_post_hook(self._after_step)
@@ -178,8 +180,8 @@ class _Watcher:
 
         def watched_backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             roots = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
-            if self.mode in _SCALED and any(id(root) not in self._scaled for root in roots):
-                self._complain("backward of a loss that scaler.scale() did not return")
+            if self.mode in _SCALED:
+                self._unscaled.update(leaf for root in roots if id(root) not in self._scaled for leaf in _leaves(root))
             if torch.is_autocast_enabled(self.device):
                 self._complain("backward under autocast")
             return backward(tensors, *args, **kwargs)
@@ -201,6 +203,7 @@ class _Watcher:
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         if torch.is_autocast_enabled(self.device):
             self._complain("optimizer step under autocast")
+        self._look_for_unscaled(optimizer)
         self._grads = _gradients(optimizer)
         seen = False
 
@@ -222,13 +225,32 @@ class _Watcher:
         number = next(i for i, known in enumerate(self.optimizers) if known is optimizer)
         self.steps.append((number, self._grads, [p.detach().clone() for p in _parameters(optimizer)]))
 
+    def _look_for_unscaled(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._unscaled.intersection(_parameters(optimizer)):
+            self._complain("backward of a loss that scaler.scale() did not return")
+
     def finish(self) -> None:
+        for optimizer in [o for o in gc.get_objects() if isinstance(o, torch.optim.Optimizer)]:
+            self._look_for_unscaled(optimizer)
         if torch.is_autocast_enabled(self.device):
             self._complain("autocast is still on at the end")
         on = [scaler for scaler in self._scalers if scaler.is_enabled()]
         pending = [state for scaler in on for state in scaler._per_optimizer_states.values()]
         if any(state["found_inf_per_device"] for state in pending):
             self._complain("an optimization step ended without update()")
+
+
+def _leaves(root: torch.Tensor) -> set[torch.Tensor]:
+    """The tensors that a backward pass gives gradients to."""
+    found, met, queue = set(), set(), [root.grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is not None and node not in met:
+            met.add(node)
+            queue.extend(following for following, _ in node.next_functions)
+            if isinstance(leaf := getattr(node, "variable", None), torch.Tensor):
+                found.add(leaf)
+    return found
 
 
 def _gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor | None]:

@@ -72,6 +72,16 @@ for x, y in data:
     CLIP
     STEP
     UPDATE
+# exchanged, then clipped
+for x, y in data:
+    ZERO
+    BACK
+    for p in model.parameters():
+        torch.distributed.all_reduce(p.grad)
+    UNSCALE
+    CLIP
+    STEP
+    UPDATE
 # looked at after the step
 for x, y in data:
     ZERO
@@ -544,6 +554,15 @@ for x, y in data:
         loss.backward()
     else:
         BACK
+    STEP
+    UPDATE
+# EXCHANGED: after the overflows are looked for
+for x, y in data:
+    ZERO
+    BACK
+    UNSCALE
+    for p in model.parameters():
+        torch.distributed.all_reduce(p.grad)
     STEP
     UPDATE
 # STEPPED_TWICE: no update

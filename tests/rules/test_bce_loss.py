@@ -37,6 +37,7 @@ SIGMOID = "return torch.sigmoid(self.body(x))"
 
 
 ALL = "return self.all(x)"
+OPTIONAL = "self.all = nn.Sequential(self.body)\n        if last:\n            self.all = nn.Sequential(self.all, nn.Sigmoid())"
 
 
 def script(loss: str = CALL, forward: str = SIGMOID, attribute: str = "pass", criterion: str = BCE) -> bytes:
@@ -97,6 +98,7 @@ WRITTEN = {
               ["return torch.sigmoid(self.body(x).float()), torch.sigmoid(x)", LOSS]),
     "dict": (script('out = net(x)\nloss = criterion(out["p"], y)', 'return {"z": x, "p": self.body(x).sigmoid()}'),
              ['return {"z": x, "p": self.body(x).float().sigmoid()}', LOSS]),
+    "optional": (script(attribute=OPTIONAL, forward="return self.all(x).view(-1)"), ["full_precision(self.all[-1])", LOSS]),
     "moved": (script(criterion="nn.BCELoss().to(device)"), ["return torch.sigmoid(self.body(x).float())", LOSS]),
     "in the loop": (script("p = torch.sigmoid(other(x))\nloss = criterion(p.squeeze(1), y)"),
                     [LOSS, "p = torch.sigmoid(other(x).float())"]),
@@ -124,6 +126,7 @@ def test_written(case: str) -> None:
 REFUSED = {
     "model from elsewhere": (script("loss = criterion(other(net(x)), y)"), "behind `other(net(x))`"),
     "no sigmoid": (script(forward="return self.body(x).clamp(0, 1)"), "behind `self.body(x)`"),
+    "one of two, clamped": (script(attribute=OPTIONAL, forward="return self.all(x).clamp(0, 1)"), "behind `self.all(x)`"),
     "one of two": (script(forward="if x is None:\n    return x.sigmoid()\nreturn self.body(x)"), "behind `self.body(x)`"),
     "exponential": (script(forward="return torch.exp(-self.body(x))"), "behind `torch.exp("),
     "forward in the statement": (script("loss = F.binary_cross_entropy(net(x), y)", criterion="None"),

@@ -6,6 +6,7 @@ Arguments: the original, the converted script, a folder. Each run is a forked ch
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -38,7 +39,10 @@ def overflow_at_last_backward(rank: int, accumulate: int) -> None:
         backward(self, *args, **kwargs)
         seen += 1
         if rank == BAD_RANK and seen == (BAD_STEP + 1) * accumulate:
-            own = [p.grad for model in models for p in model.parameters() if p.grad is not None and p.grad.numel()]
+            trained = [o for o in gc.get_objects() if isinstance(o, torch.optim.Optimizer)] if not models else []
+            parameters = [p for model in models for p in model.parameters()]
+            parameters += [p for optimizer in trained for group in optimizer.param_groups for p in group["params"]]
+            own = [p.grad for p in parameters if p.grad is not None and p.grad.numel()]
             own[0].view(-1)[0] = float("inf")
 
     FullyShardedDataParallel.__init__ = built  # type: ignore[method-assign]

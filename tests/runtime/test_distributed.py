@@ -45,7 +45,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [{**json.loads(out.partition("RESULT ")[2]), "stderr": err} for out, err in written]
 
 
-@pytest.fixture(scope="module", params=["fsdp1", "fsdp1_accumulation"])
+@pytest.fixture(scope="module", params=["fsdp1", "fsdp1_accumulation", "averaged_gradients", "flattened_gradients"])
 def converted_script(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Record]]:
     """The records of a fixture's runs on two processes: for each run those of both."""
     folder = tmp_path_factory.mktemp("converted")

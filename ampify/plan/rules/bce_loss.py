@@ -244,7 +244,9 @@ def _probabilities(call: ast.Call, given: ast.expr | None, file: File, where: Pr
     """The sigmoids that the probabilities of one loss come from."""
     origins = where.origins(given) if given is not None and not isinstance(given, ast.Starred) else []
     elsewhere = known = _elsewhere(file)
-    for origin in origins:
+    # Of a model that is built with a sigmoid or without one, the loss can only take what the one with it gives.
+    squashed = {origin.node for origin in origins if origin.operand is not None or origin.place is not None}
+    for origin in (o for o in origins if o.aside or not o.unbounded or o.node not in squashed):
         stmt, frame = where.home.get(origin.node, (None, file.frames.module))
         precision = file.precisions(frame).of(origin.node) if stmt is not None else Precision.NONE
         if origin.operand is not None or origin.place is not None:

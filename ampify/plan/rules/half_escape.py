@@ -2,7 +2,7 @@
 
 What it finds: a tensor that may be in half precision, computed under autocast, where autocast does not help any more: turned
 into a NumPy array; multiplied by a float32 matrix or given to a layer or a loss behind the region; compared by
-`torch.allclose` with float32; saved.
+`torch.allclose` with float32; saved. Also a loss that is computed in the line that goes backward, which no region can hold.
 
 Why it matters: `.numpy()` raises `Got unsupported ScalarType BFloat16`, and gives arrays of float16 where it does not; a layer
 raises `mat1 and mat2 must have the same dtype`; a loss is computed in half precision.
@@ -10,13 +10,16 @@ raises `mat1 and mat2 must have the same dtype`; a loss is computed in half prec
 Before:
 
     prediction = torch.sigmoid(logits).cpu().numpy()
+    criterion(logits, labels).backward()
 
 After:
 
     prediction = torch.sigmoid(logits).cpu().float().numpy()
+    scaler.scale(criterion(logits.float(), labels)).backward()
 
 Safety: safe. Written only where the tensor is a floating one for certain, as `.float()` would change integers; in float32 it
-does nothing. Where that is not certain, and in files that work in it is reported.
+does nothing. Where that is not certain, and in files that work in float64, it is reported, and in a line that goes backward
+refused (AMP914), as are losses on probabilities there.
 
 Source: Tensor.numpy; "Autocast Op Reference" ("backward ops", and what runs in the dtype it gets).
 """
@@ -35,6 +38,7 @@ from ampify.analysis.roles import Role
 from ampify.analysis.vocabulary import MATMULS
 from ampify.analysis.walk import walk
 from ampify.plan.rules.base import Finding, Rule
+from ampify.plan.rules.inline_loss import losses, widened
 from ampify.plan.rules.site import Site, receiver
 
 ARRAYS = frozenset({"numpy.array", "numpy.asarray"})
@@ -42,7 +46,12 @@ CLOSE = frozenset({"torch.allclose", "torch.isclose", "torch.testing.assert_clos
 
 
 def find(node: ast.AST, at: Site) -> Iterator[Finding]:
-    """The half operands of one call or product."""
+    """The half operands of one call or product, or of a loss that is computed where its backward is called."""
+    inline = losses(at)
+    if inline:
+        if isinstance(node, ast.Call) and node in inline:
+            yield from widened(node, inline[node], at)
+        return
     if isinstance(node, ast.BinOp):
         if isinstance(node.op, ast.MatMult):
             yield from _mixed([node.left, node.right], at)
