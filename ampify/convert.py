@@ -103,7 +103,10 @@ def _convert(source: bytes, tree: ast.Module, options: Options, modules: Modules
     def rules(edits: list[Edit]) -> Hazards:  # called only if there is something to convert
         nonlocal search
         search = search._replace(modules=tuple(_readings(modules(tree))))
-        return find(reading, edits, search)
+        found = find(reading, edits, search)
+        if options.runtime == "torch":
+            found.refusals.extend(_beyond_torch(search))
+        return found
 
     plan = make_plan(program, options.dtype, options.runtime, rules)
     if need is not None and not plan.edits and not plan.refusals:
@@ -116,6 +119,16 @@ def _convert(source: bytes, tree: ast.Module, options: Options, modules: Modules
     if obstacle:
         return _refused(source, "AMP920", 1, 1, obstacle)
     return _render(source, tree, plan, search)
+
+
+def _beyond_torch(search: Search) -> Iterator[Refusal]:
+    """What plain torch.amp cannot do, of what the files use that a script imports."""
+    from ampify.program import Refusal
+
+    for path, reading in search.modules:
+        for line, name in reading.program.unscaled:
+            detail = f"`{name}`, whose backward the loss scale has to be taken off, in {path}:{line}"
+            yield Refusal("AMP923", 1, 0, detail)
 
 
 def _readings(modules: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, Reading]]:

@@ -187,3 +187,4 @@ class Program(NamedTuple):
     strings: frozenset[str]  # every string and keyword of the file
     keyed: bool  # somebody goes through the keys of a checkpoint: it bears no new one
     relative: bool  # imports relatively at its top level: it runs as a part of a package only
+    unscaled: tuple[tuple[int, str], ...] = ()  # uses of libraries' functions whose backward is not linear: (line, name)

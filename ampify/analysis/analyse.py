@@ -75,6 +75,7 @@ def read(tree: ast.Module) -> Reading:
         frozenset(names.strings),
         bool(states) and sites.checkpoints.uses.gone_through(states),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
+        tuple(hazards.unscaled(tree, names)),
     )
     return Reading(tree, names, frames, roles, numbers, program)
 

@@ -11,7 +11,7 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Need, Splice, Wrap
-from ampify.plan.rules import HAZARDS, RULES, SLIGHT
+from ampify.plan.rules import HAZARDS, RULES, SLIGHT, nonlinear_backward
 from ampify.plan.rules.base import File, Finding, Regions, Rule, Site, parts, statements
 from ampify.program import Note, Refusal
 
@@ -32,7 +32,8 @@ def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -
     file = _file(reading, edits, search)
     found = _find(file, search)
     for (path, _), other in zip(search.modules, file.others, strict=True):
-        inside = _find(other, search)
+        known = nonlinear_backward.known_to_runtime(path, (file, *file.others))
+        inside = _find(other, search._replace(skip=search.skip | {nonlinear_backward.CODE}) if known else search)
         lines = [(False, r.line, r.code, r.detail) for r in inside.refusals]
         lines += [(e.code in SLIGHT, _line(other, e), e.code, HAZARDS[e.code]) for e in inside.edits]
         if lines:
