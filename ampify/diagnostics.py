@@ -77,7 +77,7 @@ REFUSALS = {
         "give every parameter to one optimizer, or zero its gradients between the steps",
     ),
     "AMP908": (
-        "a custom backward is not plainly linear in the gradient it receives, and the loss scale cannot be taken off round it: {}",
+        "a custom backward is not plainly linear in the gradient it receives, and the loss scale cannot be taken off there: {}",
         "let an autograd.Function of this file only return gradients, and leave `.grad`, inf and NaN to the training step",
     ),
     "AMP909": (

@@ -219,7 +219,6 @@ def unscaled_bwd(bwd: Callable[..., Any]) -> Callable[..., Any]:
 
     # As torch.compiler.disable does it: a compiled backward would be one that was traced when no gradient was scaled.
     decorated._torchdynamo_disable = True  # type: ignore[attr-defined]
-    decorated._unscaled = True  # type: ignore[attr-defined]
     return decorated
 
 
@@ -278,12 +277,11 @@ def _times(gradient: Any, factor: torch.Tensor) -> Any:
     return _promoted(gradient) * factor.to(gradient.device, non_blocking=True)
 
 
-def _unscale_foreign() -> None:
-    """Takes the scale off in the backward of what libraries have that is not linear, once they are imported."""
-    for module, name in _NOT_LINEAR.items():
-        function = getattr(sys.modules.get(module), name, None)
-        if function is not None and not hasattr(function.backward, "_unscaled"):
-            function.backward = staticmethod(unscaled_bwd(function.backward))
+def _unscale_foreign(module: str) -> None:
+    """Takes the scale off in the backward of a library's function that is not linear, once it is imported."""
+    function = getattr(sys.modules[module], _NOT_LINEAR.pop(module), None)
+    if function is not None:
+        function.backward = staticmethod(unscaled_bwd(function.backward))
 
 
 _M = TypeVar("_M", bound=torch.nn.Module)
@@ -448,13 +446,14 @@ class GradScaler(torch.amp.GradScaler):
         """The scaled losses, whose backward is known as a scaled one where that matters."""
         for module in _NOT_LINEAR:
             if module in sys.modules:
-                _unscale_foreign()
+                _unscale_foreign(module)
+                return self._known(scaled)
         if _unscaling:
             for loss in (scaled,) if isinstance(scaled, torch.Tensor) else scaled:
                 if not isinstance(loss, torch.Tensor):
                     self._known(loss)
                 elif loss.requires_grad:
-                    loss.register_hook(self._begin)
+                    loss.register_hook(self._begin)  # type: ignore[no-untyped-call]
         return scaled
 
     def _begin(self, gradient: torch.Tensor) -> None:
