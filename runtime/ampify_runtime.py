@@ -52,7 +52,7 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "maia", "xla", "ipu")
 _RETRIES = 24  # of one evaluation by LBFGS; that many halvings leave nothing of a scale to blame
 # Functions of libraries whose backward is not linear in the gradient, by module: adaptive solvers, which choose their steps by
-# the size of what they solve for (torchdiffeq and torchsde, "adjoint" methods).
+# the size of what they solve for, and by an error that half precision would drown ("adjoint" of torchdiffeq and torchsde).
 _NOT_LINEAR = {
     "torchdiffeq._impl.adjoint": "OdeintAdjointMethod",
     "torchsde._core.adjoint": "_SdeintAdjointMethod",
@@ -159,6 +159,7 @@ def autocast(enabled: bool = True) -> contextlib.AbstractContextManager[Any]:
     settings = _settings()
     if settings.dtype is None:  # torch.autocast(enabled=False) would switch off a region of the caller's own
         return contextlib.nullcontext()
+    _see_to_libraries()
     return torch.autocast(settings.device, settings.dtype) if enabled else torch.autocast(settings.device, enabled=False)
 
 
@@ -277,11 +278,15 @@ def _times(gradient: Any, factor: torch.Tensor) -> Any:
     return _promoted(gradient) * factor.to(gradient.device, non_blocking=True)
 
 
-def _unscale_foreign(module: str) -> None:
-    """Takes the scale off in the backward of a library's function that is not linear, once it is imported."""
-    function = getattr(sys.modules[module], _NOT_LINEAR.pop(module), None)
-    if function is not None:
-        function.backward = staticmethod(unscaled_bwd(function.backward))
+def _see_to_libraries() -> None:
+    """Decorates the functions of libraries that are not linear, as if they were the script's, once they are imported."""
+    for module in _NOT_LINEAR:
+        if module in sys.modules:
+            function = getattr(sys.modules[module], _NOT_LINEAR.pop(module), None)
+            if function is not None:
+                function.forward = staticmethod(full_precision_fwd(function.forward))
+                function.backward = staticmethod(unscaled_bwd(function.backward))
+            return _see_to_libraries()
 
 
 _M = TypeVar("_M", bound=torch.nn.Module)
@@ -444,10 +449,7 @@ class GradScaler(torch.amp.GradScaler):
 
     def _known(self, scaled: Any) -> Any:
         """The scaled losses, whose backward is known as a scaled one where that matters."""
-        for module in _NOT_LINEAR:
-            if module in sys.modules:
-                _unscale_foreign(module)
-                return self._known(scaled)
+        _see_to_libraries()
         if _unscaling:
             for loss in (scaled,) if isinstance(scaled, torch.Tensor) else scaled:
                 if not isinstance(loss, torch.Tensor):

@@ -353,6 +353,24 @@ def test_a_solver_of_a_library_sees_plain_gradients(load: Load, monkeypatch: pyt
     assert all(map(torch.equal, *gradients))
 
 
+@pytest.mark.parametrize("mode", ["fp16", "bf16"])
+def test_a_solver_of_a_library_computes_in_float32(load: Load, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """From its first forward, which comes before the first loss is scaled."""
+    rt = load(mode, "cpu", 1024)
+    library, seen = solver()
+    monkeypatch.setitem(sys.modules, library.__name__, library)
+    parameter = torch.nn.Parameter(torch.rand(3))
+    y = torch.rand(4, 3, dtype=torch.bfloat16 if mode == "bf16" else torch.float16, requires_grad=True)
+    with rt.autocast():
+        assert (y @ torch.rand(3, 3)).dtype == y.dtype
+        result = library.OdeintAdjointMethod.apply(0.1, y, parameter)
+    assert result.dtype == torch.float32
+    rt.scaler.scale(result.sum() / 64).backward()
+    assert y.grad is not None
+    assert y.grad.dtype == y.dtype
+    assert [(grad.dtype, grad.max().item()) for grad in seen] == [(torch.float32, 1 / 64)]
+
+
 def test_two_copies_of_the_runtime(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     """Vendored copies of several folders: each takes off what it has multiplied."""
     library, _ = solver()
