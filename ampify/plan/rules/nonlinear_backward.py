@@ -35,7 +35,7 @@ begins a backward of its own, or replaces inf and NaN, by which an overflow is k
 place or is not in the file, and if a custom operator has such a backward.
 
 Of libraries the runtime knows torchdiffeq's `odeint_adjoint` and torchsde's `sdeint_adjoint`, whose solvers choose their steps by
-the size of the gradient: there nothing is written.
+the size of the gradient. It does the same for them, and nothing is written.
 
 Source: "Functions with multiple inputs or autocastable ops" and "Functions that need a particular dtype" in the AMP examples.
 """
