@@ -7,6 +7,7 @@ import pytest
 
 import ampify
 from ampify.cli import main
+from ampify.proof import ProofError, prove
 
 HEAD = """\
 import some_ext
@@ -181,6 +182,15 @@ def test_two_classes_of_one_name() -> None:
     source = script("return grad, None", "\ndef make():\n    class Op" + one.replace("\n", "\n    ") + "\n    return Op\n")
     result = ampify.convert(source.encode())
     assert written(result.output) == WRITTEN, result.diagnostics
+
+
+@pytest.mark.parametrize("lost", WRITTEN)
+def test_a_lost_decorator_breaks_the_promise(lost: str) -> None:
+    source = script("return grad.sign(), None").encode()
+    output = ampify.convert(source).output
+    prove(source, output)
+    with pytest.raises(ProofError):
+        prove(source, output.replace(f"    {lost}\n".encode(), b""))
 
 
 OPERATOR = "\ndef derive(ctx, grad):\n    return {}\n\n{}\n"
