@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ampify.diagnostics import Diagnostic
@@ -9,7 +10,7 @@ from ampify.source import SourceError, is_candidate, not_rewritable, parse
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ampify.analysis.library import Finder
     from ampify.plan.edits import Edit, Hazards, Need, Plan
@@ -105,7 +106,10 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     def rules(edits: list[Edit]) -> Hazards:  # called only if there is something to convert
         nonlocal search
         search = search._replace(modules=tuple(library.imports_of(around.path)))
-        return find(reading, edits, search)
+        found = find(reading, edits, search)
+        if options.runtime == "torch":
+            found.refusals.extend(_beyond_torch(search))
+        return found
 
     given = need.edits if need is not None else ()
     runtime = "import" if need is not None and options.runtime == "vendor" else options.runtime  # it lies beside the script
@@ -122,6 +126,16 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     else:
         result = _render(source, tree, plan, search, around, options)
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
+
+
+def _beyond_torch(search: Search) -> Iterator[Refusal]:
+    """What plain torch.amp cannot do, of what the files use that a script imports."""
+    from ampify.program import Refusal
+
+    for path, reading in search.modules:
+        for line, name in reading.program.unscaled:
+            detail = f"`{name}`, whose backward the loss scale has to be taken off, in {os.path.relpath(path)}:{line}"
+            yield Refusal("AMP923", 1, 0, detail)
 
 
 def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around: Surroundings, options: Options) -> Result:

@@ -81,8 +81,8 @@ REFUSALS = {
         "give every parameter to one optimizer, or clear all gradients and go backward again between the steps",
     ),
     "AMP908": (
-        "a custom backward is not plainly linear in the gradient it receives: {}; a scaled gradient may change its result",
-        "write it with linear operations only",
+        "a custom backward is not plainly linear in the gradient it receives, and the loss scale cannot be taken off there: {}",
+        "let an autograd.Function of this file only return gradients, and leave `.grad`, inf and NaN to the training step",
     ),
     "AMP909": (
         "gradients of {} are looked at in every micro-batch of an accumulation, where they can be unscaled only once per step",

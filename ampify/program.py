@@ -258,6 +258,7 @@ class Program(NamedTuple):
     strings: frozenset[str]  # every string and keyword of the file
     keyed: bool  # somebody goes through the keys of a checkpoint: it bears no new one
     relative: bool  # imports relatively at its top level: it runs as a part of a package only
+    unscaled: tuple[tuple[int, str], ...] = ()  # uses of libraries' functions whose backward is not linear: (line, name)
     stepless: tuple[tuple[int, int], ...] = ()  # backward passes, as (line, column), of a file where nothing steps on them
 
     def own(self) -> Iterator[Scope]:

@@ -22,6 +22,8 @@ from ampify.program import Kind, Program, Scope
 from ampify.protocol import Overlay, check
 from ampify.source import check_compiles
 
+DECORATORS = frozenset({"custom_bwd", "custom_fwd", "full_precision_fwd", "unscaled_bwd"})
+
 
 class ProofError(Exception):
     """The output does not keep the promise: a bug of ampify's, so nothing may be written."""
@@ -194,7 +196,7 @@ class _Eraser(ast.NodeTransformer):
         self.scaler = names.scaler
         self.configure = names.runtime.get("configure", "")
         self.full_precision = names.runtime.get("full_precision", "")
-        self.decorators = {names.runtime[name] for name in ("custom_fwd", "custom_bwd") if name in names.runtime}
+        self.decorators = {local for name, local in names.runtime.items() if name in DECORATORS}
 
     def method(self, node: ast.AST) -> str:
         """The method of the scaler that a call is of, or an empty string."""

@@ -34,13 +34,29 @@ from torch.amp.grad_scaler import OptState
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["GradScaler", "autocast", "configure", "custom_bwd", "custom_fwd", "full_precision", "scaler"]
+__all__ = [
+    "GradScaler",
+    "autocast",
+    "configure",
+    "custom_bwd",
+    "custom_fwd",
+    "full_precision",
+    "full_precision_fwd",
+    "scaler",
+    "unscaled_bwd",
+]
 
 _T = TypeVar("_T")
 _MODES = ("auto", "fp16", "bf16", "scale-only", "off")
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "maia", "xla", "ipu")
 _RETRIES = 24  # of one evaluation by LBFGS; that many halvings leave nothing of a scale to blame
+# Functions of libraries whose backward is not linear in the gradient, by module: adaptive solvers, which choose their steps by
+# the size of what they solve for, and by an error that half precision would drown ("adjoint" of torchdiffeq and torchsde).
+_NOT_LINEAR = {
+    "torchdiffeq._impl.adjoint": "OdeintAdjointMethod",
+    "torchsde._core.adjoint": "_SdeintAdjointMethod",
+}
 _STATE = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
 
 
@@ -143,6 +159,7 @@ def autocast(enabled: bool = True) -> contextlib.AbstractContextManager[Any]:
     settings = _settings()
     if settings.dtype is None:  # torch.autocast(enabled=False) would switch off a region of the caller's own
         return contextlib.nullcontext()
+    _see_to_libraries()
     return torch.autocast(settings.device, settings.dtype) if enabled else torch.autocast(settings.device, enabled=False)
 
 
@@ -166,6 +183,110 @@ def _at_call(decorator: Callable[..., Any], function: Callable[..., Any]) -> Cal
         return function if settings.dtype is None else decorator(function, device_type=settings.device)
 
     return functools.wraps(function)(lambda *args, **kwargs: decorated()(*args, **kwargs))
+
+
+def full_precision_fwd(fwd: Callable[..., Any]) -> Callable[..., Any]:
+    """For an autograd.Function's forward, or setup_context, that has to compute in fp32, with its backward.
+
+    In fp16 and bf16 it runs with autocast off, on half-precision arguments cast to fp32; no change in off and scale-only.
+    Source: `cast_inputs` of `torch.amp.custom_fwd`.
+    """
+
+    @functools.wraps(fwd)
+    def decorated(*args: Any, **kwargs: Any) -> Any:
+        settings = _settings()
+        if settings.dtype is None:
+            return fwd(*args, **kwargs)
+        with torch.autocast(settings.device, enabled=False):
+            return fwd(*_widened(args), **_widened(kwargs))
+
+    return decorated
+
+
+def unscaled_bwd(bwd: Callable[..., Any]) -> Callable[..., Any]:
+    """For an autograd.Function's backward that is not linear in the gradients: it gets them as they are without loss scaling.
+
+    In the backward of a loss that a scaler has multiplied, gradients are divided by that scale, in fp32, and what it returns
+    is multiplied by it again; with a power of two both are exact. Where a gradient overflowed in fp16, all that it returns is
+    NaN, or a clamp would hide the overflow from the scaler. No change in any other backward.
+    """
+    global _unscaling
+    _unscaling = True
+
+    @functools.wraps(bwd)
+    def decorated(ctx: Any, *gradients: Any) -> Any:
+        scale = _scale_of_pass()
+        return bwd(ctx, *gradients) if scale is None else _without_scale(scale, bwd, ctx, gradients)
+
+    # As torch.compiler.disable does it: a compiled backward would be one that was traced when no gradient was scaled.
+    decorated._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return decorated
+
+
+_unscaling = False  # whether there is such a backward: only then is a scaled backward to be known as one
+_UNSCALED = "ampify_runtime.unscaled"  # in what threads hand on to those of a backward: the pass whose scale is taken off
+
+
+class _Pass:
+    """A backward that runs on a scaled loss; the engine holds it for just as long, also if that fails."""
+
+    def __init__(self, scale: torch.Tensor) -> None:
+        self.scale = scale
+
+    def __call__(self) -> None:
+        """Nothing is left to do when it has run."""
+
+
+_passes: MutableMapping[int, _Pass] = weakref.WeakValueDictionary()  # by the engine's number of a backward
+
+
+def _scale_of_pass() -> torch.Tensor | None:
+    """The scale of the gradients in the backward that runs here, or None if they are not scaled."""
+    if not _passes:
+        return None
+    number = torch._C._current_graph_task_id()
+    here = _passes.get(number)
+    inside = torch._C._get_obj_in_tls(_UNSCALED) if torch._C._is_key_in_tls(_UNSCALED) else None
+    if inside is not None:  # called by a backward whose scale is off, or in a pass that this one started
+        return here.scale if here is not None and number != inside else None
+    if here is None and number >= 0:  # inside one that is scaled, as in reentrant checkpoints
+        here = next(reversed([*_passes.values()]), None)
+    return None if here is None else here.scale
+
+
+def _without_scale(scale: torch.Tensor, bwd: Callable[..., Any], ctx: Any, gradients: tuple[Any, ...]) -> Any:
+    inverse, factor = scale.double().reciprocal().float(), scale
+    plain = [_times(gradient, inverse) for gradient in gradients]
+    if _settings().dtype is torch.float16:
+        for gradient in plain:
+            if isinstance(gradient, torch.Tensor):
+                factor = factor + (gradient.detach() * 0).sum().to(factor, non_blocking=True)
+    tls = torch._C
+    before = tls._get_obj_in_tls(_UNSCALED) if tls._is_key_in_tls(_UNSCALED) else None
+    tls._stash_obj_in_tls(_UNSCALED, tls._current_graph_task_id())
+    try:
+        found = bwd(ctx, *plain)
+    finally:
+        tls._stash_obj_in_tls(_UNSCALED, before)
+    return tuple(_times(one, factor) for one in found) if isinstance(found, tuple) else _times(found, factor)
+
+
+def _times(gradient: Any, factor: torch.Tensor) -> Any:
+    """A gradient times a factor, a half-precision one as fp32; what is none, as it is."""
+    if not isinstance(gradient, torch.Tensor) or not (gradient.is_floating_point() or gradient.is_complex()):
+        return gradient
+    return _promoted(gradient) * factor.to(gradient.device, non_blocking=True)
+
+
+def _see_to_libraries() -> None:
+    """Decorates the functions of libraries that are not linear, as if they were the script's, once they are imported."""
+    for module in _NOT_LINEAR:
+        if module in sys.modules:
+            function = getattr(sys.modules[module], _NOT_LINEAR.pop(module), None)
+            if function is not None:
+                function.forward = staticmethod(full_precision_fwd(function.forward))
+                function.backward = staticmethod(unscaled_bwd(function.backward))
+            return _see_to_libraries()
 
 
 _M = TypeVar("_M", bound=torch.nn.Module)
@@ -323,8 +444,26 @@ class GradScaler(torch.amp.GradScaler):
         self._scaled = True
         if isinstance(outputs, torch.Tensor) and self._enabled and (scale := self._scale) is not None:
             if outputs.dtype is torch.float32 and outputs.device == scale.device:  # nearly always
-                return cast(_T, outputs * scale)
+                return cast(_T, self._known(outputs * scale))
         return self._times_scale(outputs)
+
+    def _known(self, scaled: Any) -> Any:
+        """The scaled losses, whose backward is known as a scaled one where that matters."""
+        _see_to_libraries()
+        if _unscaling:
+            for loss in (scaled,) if isinstance(scaled, torch.Tensor) else scaled:
+                if not isinstance(loss, torch.Tensor):
+                    self._known(loss)
+                elif loss.requires_grad:
+                    loss.register_hook(self._begin)  # type: ignore[no-untyped-call]
+        return scaled
+
+    def _begin(self, gradient: torch.Tensor) -> None:
+        """A backward begins at a scaled loss: the hook of that one comes before all else."""
+        number = torch._C._current_graph_task_id()
+        if number not in _passes:
+            _passes[number] = begun = _Pass(cast(torch.Tensor, self._scale))
+            torch.autograd.Variable._execution_engine.queue_callback(begun)
 
     def _times_scale(self, outputs: _T) -> _T:
         if not self._enabled:
@@ -339,7 +478,7 @@ class GradScaler(torch.amp.GradScaler):
                 stacklevel=3,
             )
             return outputs if isinstance(outputs, torch.Tensor) else cast(_T, losses)
-        return cast(_T, super().scale(losses))
+        return cast(_T, self._known(super().scale(losses)))
 
     def grad(self, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """`torch.autograd.grad(outputs, inputs, ...)` for a gradient that feeds a loss: scaled inside, so that it does not

@@ -83,6 +83,7 @@ def read_file(file: File) -> Reading:
         frozenset(names.strings),
         bool(states) and sites.checkpoints.uses.gone_through(states),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
+        tuple(hazards.unscaled(tree, names)),
         () if others else stepless.backwards(sites, scopes, refusals),
     )
     return Reading(tree, names, frames, file.alone, numbers, program)

@@ -4,8 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from ampify.analysis import sharding
-from ampify.analysis.frames import ClassInfo, Frame
-from ampify.analysis.linearity import nonlinear
+from ampify.analysis.frames import Frame
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role
 from ampify.analysis.sites import Sites
@@ -16,7 +15,7 @@ HOOKS = frozenset(
     "register_hook register_post_accumulate_grad_hook register_full_backward_hook register_backward_hook retain_grad "
     "register_full_backward_pre_hook register_multi_grad_hook register_comm_hook".split()
 )
-NONLINEAR = frozenset({"torchdiffeq.odeint_adjoint"})  # foreign functions whose backward adapts to the size of the gradient
+UNSCALED = frozenset({"torchdiffeq.odeint_adjoint", "torchsde.sdeint_adjoint"})  # their backward depends on the gradient's size
 HALF = frozenset({"torch.half", "torch.float16", "torch.bfloat16"})
 
 
@@ -29,18 +28,23 @@ def find(tree: ast.Module, names: Names, sites: Sites) -> Iterator[Refusal]:
             yield from _lambda(function, frame, sites)
     yield from sharding.find(tree, names)
     for node in walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                if f"{node.module}.{alias.name}" in NONLINEAR:
-                    yield Refusal("AMP908", node.lineno, node.col_offset, f"`{alias.name}` solves an equation for it")
-        elif (
+        if (
             isinstance(node, ast.Attribute | ast.Name)
             and names.resolve(node) == "torch.distributed.rpc.functions.async_execution"
         ):
             yield Refusal("AMP911", node.lineno, node.col_offset, "`rpc.functions.async_execution`")
-    for info in sites.frames.classes.values():
-        if sites.roles.is_function(info):
-            yield from _nonlinear(info)
+
+
+def unscaled(tree: ast.Module, names: Names) -> Iterator[tuple[int, str]]:
+    """The functions of libraries, imported or named, round whose backward the runtime takes the loss scale off: (line, name)."""
+    modules = {name.partition(".")[0] for name in UNSCALED}
+    if modules.isdisjoint(name.partition(".")[0] for name in names.aliases.values()):
+        return
+    for node in walk(tree):
+        found = [names.resolve(node)] if isinstance(node, ast.Attribute) else []
+        if isinstance(node, ast.ImportFrom):
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from ((getattr(node, "lineno", 1), name.rpartition(".")[2]) for name in found if name in UNSCALED)
 
 
 def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[Refusal]:
@@ -74,13 +78,3 @@ def _lambda(function: ast.Lambda, frame: Frame, sites: Sites) -> Iterator[Refusa
             steps = node.func.attr == "step" and not node.args and role in (Role.OPTIMIZER, Role.WRAPPER, Role.UNKNOWN)
             if steps or node.func.attr == "backward":
                 yield Refusal("AMP904", node.lineno, node.col_offset, f"`{ast.unparse(node)[:40]}` stands in a lambda")
-
-
-def _nonlinear(info: ClassInfo) -> Iterator[Refusal]:
-    """A custom backward that is not plainly linear in the gradients it receives."""
-    method = info.methods.get("backward")
-    if method is None or isinstance(method.node, ast.Module):
-        return
-    node = nonlinear(method.node)
-    if isinstance(node, ast.expr | ast.stmt):
-        yield Refusal("AMP908", node.lineno, node.col_offset, f"`{ast.unparse(node)[:40]}` in `{info.node.name}.backward`")

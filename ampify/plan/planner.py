@@ -23,7 +23,10 @@ NAMES = {  # what an edit's text may name, with the local names that it may get
     "custom_fwd": ("custom_fwd", "amp_custom_fwd"),
     "custom_bwd": ("custom_bwd", "amp_custom_bwd"),
     "full_precision": ("full_precision", "amp_full_precision"),
+    "full_precision_fwd": ("full_precision_fwd", "amp_full_precision_fwd"),
+    "unscaled_bwd": ("unscaled_bwd", "amp_unscaled_bwd"),
 }
+IN_TEXTS = ("custom_bwd", "custom_fwd", "full_precision", "full_precision_fwd", "unscaled_bwd")  # of the runtime's alone
 
 
 Rules = Callable[[list[Edit]], Hazards]
@@ -167,10 +170,11 @@ def _beyond_torch(program: Program, edits: list[Edit], after: int) -> Iterator[t
             yield at[edit.at].line, f"`scaler.{edit.form}(...)`"
         elif isinstance(edit, Splice):
             text = (edit.before + edit.after).strip()
-            if any(f"{{{name}}}" in text for name in ("custom_fwd", "custom_bwd", "full_precision")):
+            if any(f"{{{name}}}" in text for name in IN_TEXTS):
                 yield edit.start[0], f"`{text.format(**{n: n for n in NAMES})}`"
         elif isinstance(edit, Insert) and not edit.text.startswith(PLAIN_TEXTS):
             yield at[edit.at].line if edit.at in at else 1, f"`{edit.text.format(**{n: n for n in NAMES})}`"
+    yield from ((line, f"`{name}`, whose backward the loss scale has to be taken off") for line, name in program.unscaled)
     for scope in program.scopes:
         wrappers = {o.key for o in scope.optimizers if o.wrapper}
         for stmt in scope.statements():
@@ -233,7 +237,7 @@ def _names(program: Program, edits: list[Edit], dtype: str | None) -> tuple[dict
     ]
     wanted = ["autocast"] if any(isinstance(e, Wrap | Disable) for e in edits) else []
     wanted += ["configure"] if dtype else []
-    wanted += [name for name in ("custom_bwd", "custom_fwd", "full_precision") if any(f"{{{name}}}" in t for t in texts)]
+    wanted += [name for name in IN_TEXTS if any(f"{{{name}}}" in t for t in texts)]
     wanted += ["scaler"] if any(isinstance(e, Rewrite) for e in edits) or any("{scaler}" in t for t in texts) else []
     names: dict[str, str] = {}
     missing: list[tuple[str, str]] = []

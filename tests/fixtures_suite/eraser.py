@@ -10,7 +10,8 @@ import re
 import tokenize
 
 _RUNTIME = "ampify_runtime"
-_NAMES = frozenset({"autocast", "configure", "custom_bwd", "custom_fwd", "full_precision", "scaler"})
+_DECORATORS = ("custom_bwd", "custom_fwd", "full_precision_fwd", "unscaled_bwd")
+_NAMES = frozenset({"autocast", "configure", "full_precision", "scaler", *_DECORATORS})
 _KEYS = frozenset({"scaler", "grad_scaler", "amp_scaler"})
 
 
@@ -156,7 +157,7 @@ class _Eraser(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.decorator_list = [d for d in node.decorator_list if not (self._is(d, "custom_fwd") or self._is(d, "custom_bwd"))]
+        node.decorator_list = [d for d in node.decorator_list if not any(self._is(d, own) for own in _DECORATORS)]
         return self.generic_visit(node)
 
 

@@ -266,11 +266,12 @@ FORMS = {
     "y = bce(p, t)": "with autocast(enabled=False):\n    y = bce(p.float(), t)",
     "a = f()": "configure(mode='bf16')\na = f()",
     "def forward(ctx, x):\n    return x": "@custom_fwd\ndef forward(ctx, x):\n    return x",
+    "@once\ndef backward(ctx, g):\n    return g": "@once\n@unscaled_bwd\ndef backward(ctx, g):\n    return g",
 }
 
 
 @pytest.mark.parametrize("original", FORMS)
 def test_the_eraser_undoes(original: str) -> None:
-    line = "from ampify_runtime import autocast, configure, custom_fwd, scaler as S\n"
+    line = "from ampify_runtime import autocast, configure, custom_fwd, unscaled_bwd, scaler as S\n"
     output = f"import torch\n{line}{FORMS[original]}\n"
     assert erasure_problems(f"import torch\n{original}\n".encode(), output.encode()) == []

@@ -11,6 +11,7 @@ from ampify.plan.rules import (
     jit_trace,
     mask_constants,
     nonfinite_check,
+    nonlinear_backward,
     out_inplace,
     random_like,
     running_sum,
@@ -34,6 +35,7 @@ RULES: tuple[Rule, ...] = (
     running_sum.RULE,
     threads.RULE,
     jit_trace.RULE,
+    nonlinear_backward.RULE,
     random_like.RULE,
 )
 MESSAGES = {rule.code: rule.message for rule in RULES}

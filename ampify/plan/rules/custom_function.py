@@ -49,9 +49,10 @@ from ampify.analysis.names import dotted
 from ampify.analysis.syntax import header
 from ampify.analysis.vocabulary import MATMULS, STANDARD
 from ampify.analysis.walk import walk
-from ampify.plan.edits import Edit, Splice
+from ampify.plan.edits import Edit
 from ampify.plan.rules.base import Finding, Rule
 from ampify.plan.rules.file import File
+from ampify.plan.rules.nonlinear_backward import decorated, depends_on_size
 from ampify.plan.rules.site import Site
 from ampify.program import Compute
 
@@ -67,8 +68,8 @@ CONTEXT = frozenset({"save_for_backward", "mark_dirty", "mark_non_differentiable
 
 
 def survey(file: File) -> Iterator[Finding]:
-    """The custom functions that the code under autocast applies."""
-    functions = {name: info for name, info in file.frames.classes.items() if file.roles.is_function(info)}
+    """The custom functions that the code under autocast applies; those that AMP231 keeps in float32 are none of these."""
+    functions = {n: i for n, i in file.frames.classes.items() if file.roles.is_function(i) and not depends_on_size(i)}
     sites: dict[str, list[tuple[ast.Call, Site]]] = {}
     for frame in file.frames.all if functions else ():
         homes = {call: stmt for stmt in file.statements[frame] for call in file.nodes[stmt]}
@@ -85,7 +86,7 @@ def survey(file: File) -> Iterator[Finding]:
         elif multiplies:
             for method, decorator in DECORATORS.items():
                 if method in methods:
-                    yield from _decorated(methods[method], decorator, file)
+                    yield from decorated(methods[method], decorator, file, CODE)
 
 
 def _applied(func: ast.expr, frame: Frame, file: File) -> str:
@@ -124,16 +125,6 @@ def _context(frame: Frame) -> str:
     """The name of the context in a method."""
     assert not isinstance(frame.node, ast.Module)
     return frame.node.args.args[0].arg if frame.node.args.args else ""
-
-
-def _decorated(method: Frame, decorator: str, file: File) -> Iterator[Finding]:
-    """The decorator right above `def`, unless it is there."""
-    node = method.node
-    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    own = file.names.runtime.get(decorator)
-    if own is None or own not in [dotted(d) for d in node.decorator_list]:
-        at = (node.lineno, node.col_offset)
-        yield Finding(node, (Splice(file.number(node), at, at, f"@{{{decorator}}}\n", "", CODE),))
 
 
 def _apart(call: ast.Call, at: Site, name: str, backward: Frame | None) -> Finding:

@@ -11,11 +11,13 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import dotted
 from ampify.diagnostics import Diagnostic
 from ampify.plan.edits import Disable, Edit, Hazards, Need, Splice, Wrap
-from ampify.plan.rules import HAZARDS, RULES, SLIGHT
+from ampify.plan.rules import HAZARDS, RULES, SLIGHT, nonlinear_backward
 from ampify.plan.rules.base import Finding, Rule
 from ampify.plan.rules.file import File, Regions
 from ampify.plan.rules.site import Site
 from ampify.program import Note, Refusal
+
+NEEDED = {nonlinear_backward.CODE: nonlinear_backward.REFUSED}  # rules of what would be wrong in float32 too, and the refusal
 
 
 class Search(NamedTuple):
@@ -34,7 +36,8 @@ def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -
     file = _file(reading, edits, search)
     found = _find(file, search)
     for (path, _), other in zip(search.modules, file.others, strict=True):
-        inside = _find(other, search)
+        known = nonlinear_backward.known_to_runtime(path, (file, *file.others))
+        inside = _find(other, search, RULES if not known else tuple(r for r in RULES if r.code not in NEEDED))
         lines = [(False, r.line, r.code, r.detail) for r in inside.refusals]
         lines += [(e.code in SLIGHT, _line(other, e), e.code, HAZARDS[e.code]) for e in inside.edits]
         if lines:
@@ -72,11 +75,13 @@ def _line(file: File, edit: Edit) -> int:
     return next(stmt.lineno for stmt, (number, _) in file.reading.numbers.items() if number == at)
 
 
-def _find(file: File, search: Search) -> Hazards:
+def _find(file: File, search: Search, rules: tuple[Rule, ...] = RULES) -> Hazards:
     found = Hazards([], [], [], [])
-    for rule, finding in _findings(file, [rule for rule in RULES if rule.code not in search.skip]):
+    for rule, finding in _findings(file, [rule for rule in rules if rule.code not in search.skip or rule.code in NEEDED]):
         line, column = getattr(finding.node, "lineno", 1), getattr(finding.node, "col_offset", 0)
-        if finding.refuse:
+        if rule.code in search.skip and not finding.refuse:
+            found.refusals.append(Refusal(NEEDED[rule.code], line, column, f"{rule.code} is left out"))
+        elif finding.refuse:
             found.refusals.append(Refusal(finding.refuse, line, column, finding.detail))
         elif finding.edits and (rule.applicability == "safe" or search.unsafe):
             found.edits.extend(e for e in finding.edits if e not in found.edits)
