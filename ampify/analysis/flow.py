@@ -20,6 +20,9 @@ from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
+NUMBERS = frozenset(
+    {"item", "tolist", "numpy", "int", "float", "bool", "str", "len"}
+)  # what gives no tensor
 PURE_CALLS = frozenset({"len", "isinstance", "int", "bool"})
 
 
@@ -328,9 +331,9 @@ class Builder:
         return built
 
     def _is_plain(self, value: ast.expr) -> bool:
-        """Whether an expression calls a function of the program that returns nothing with a gradient."""
+        """Whether an expression calls a function of the program that returns nothing but numbers and arrays."""
         returned = self.roles.returns(value, self.frame)
-        return bool(returned) and all(_is_detached(v) for v, _ in returned)
+        return bool(returned) and all(_is_number(v) for v, _ in returned)
 
     @staticmethod
     def _arms(stmt: ast.stmt) -> list[list[ast.stmt]]:
@@ -431,6 +434,16 @@ def _inert(stmt: Stmt) -> Stmt:
 def _sets_aside(facts: Facts) -> bool:
     """Whether a statement may compute a loss that another function uses."""
     return facts.compute in (Compute.FORWARD, Compute.MATMUL)
+
+
+def _is_number(value: ast.expr) -> bool:
+    """Whether a value is a number or an array, or several of them, as the expression shows it."""
+    if isinstance(value, ast.Tuple | ast.List):
+        return all(_is_number(element) for element in value.elts)
+    if isinstance(value, ast.Call):
+        called = value.func.attr if isinstance(value.func, ast.Attribute) else dotted(value.func)
+        return called in NUMBERS
+    return isinstance(value, ast.Constant)
 
 
 def _is_detached(value: ast.expr) -> bool:

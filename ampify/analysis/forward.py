@@ -21,6 +21,8 @@ from ampify.analysis.vocabulary import (
 from ampify.analysis.walk import walk
 from ampify.program import Compute
 
+RUNNING = ("torch.utils.checkpoint.", "torch.nn.parallel.data_parallel", "torch.func.functional_call")  # a model, given first
+
 
 def level_of(node: ast.Call, frame: Frame, roles: Roles) -> Compute:
     """The level of a call of something that this file does not define as a function."""
@@ -32,6 +34,8 @@ def level_of(node: ast.Call, frame: Frame, roles: Roles) -> Compute:
         if last in MATMULS:
             return Compute.MATMUL
         return Compute.NONE if last in PREPARATION else Compute.LOSS
+    if name.startswith(RUNNING):
+        return Compute.FORWARD
     if name.startswith("torch.") or last in HARMLESS or name.partition(".")[0] in STANDARD:
         return Compute.NONE
     level = _by_callee(node, frame, roles)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from ampify.analysis.callees import builders, returned, targets
+from ampify.analysis.callees import builders, layers, returned, targets
 from ampify.analysis.evidence import FLOATING, TENSOR, UNKNOWN, Evidence, Kind, end_of, may_be_tensor, with_dim
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
@@ -151,8 +151,8 @@ class Kinds:
                 return FLOATING
         if not text or (isinstance(node, ast.Name) and node.id in self.frame.bindings):
             return UNKNOWN
-        sources = [value for value, _ in self.roles.sources(text, self.frame)] or self.buffers(text)
-        return max(proved, min((self._made(value) for value in sources), default=UNKNOWN))
+        sources = self.roles.sources(text, self.frame) or [(value, self.frame) for value in self.buffers(text)]
+        return max(proved, min((self._made(value, where) for value, where in sources), default=UNKNOWN))
 
     def _element(self, whole: ast.expr, path: tuple[int, ...] | None) -> Kind:
         """What is at a path in a value, or any element of it, without a path."""
@@ -172,10 +172,13 @@ class Kinds:
         calls = [c for m in methods for c in m.calls if dotted(c.func) == f"{m.self_name}.register_buffer" and len(c.args) > 1]
         return [c.args[1] for c in calls if isinstance(c.args[0], ast.Constant) and c.args[0].value == name]
 
-    def _made(self, value: ast.expr) -> Kind:
-        """What a factory of torch makes; what else an attribute may hold is not followed."""
+    def _made(self, value: ast.expr, where: Frame) -> Kind:
+        """What a factory of torch makes, or a layer that learns; what else an attribute may hold is not followed."""
         if not isinstance(value, ast.Call):
             return UNKNOWN
+        built = layers(value.func, where, self.roles)
+        if built and built <= LAYERS | LOOKUPS:
+            return FLOATING
         name = self.roles.names.resolve(value.func)
         return self._factory(value, name.rpartition(".")[2]) if name.startswith("torch.") else UNKNOWN
 

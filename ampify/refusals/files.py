@@ -27,4 +27,10 @@ PAGES = {
         f"{REFERENCE}: autocast op reference",
         instead="no change of the code is needed: give the other file too, `ampify script.py model.py`, or the directory of both",
     ),
+    "AMP926": Page(
+        "What scales the loss, steps through the scaler and updates it has to be written in all files of a training step or in "
+        "none: half of it would train wrongly. Only files that were given are written to.",
+        "ampify's own promise: all edits of a training step, or none",
+        instead="no change of the code is needed: give the other file too, `ampify script.py engine.py`, or the directory",
+    ),
 }

@@ -75,13 +75,30 @@ for x, y in data:
     ),
     "AMP908": Page(
         "Unscaling divides what comes out of the backward pass by what went in, which is right only if every backward is "
-        "linear in the gradient that it receives. A clamp, a sign or a norm in a custom backward is not.",
+        "linear in the gradient that it receives. Round one that is not, a clamp or a sign, the scale is taken off "
+        "(AMP231); but not where it asks for an overflow, which the scaler has to see, or changes what it was given.",
         UNSCALED,
         """\
-class Round(torch.autograd.Function):
+class Tame(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
-        return x.round()
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, grad):
+        return torch.nan_to_num(grad).clamp(-1, 1)
+
+for x, y in data:
+    optimizer.zero_grad()
+    loss = criterion(Tame.apply(model(x)), y)
+    loss.backward()
+    optimizer.step()
+""",
+        """\
+class Tame(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 1
 
     @staticmethod
     def backward(ctx, grad):
@@ -89,25 +106,8 @@ class Round(torch.autograd.Function):
 
 for x, y in data:
     optimizer.zero_grad()
-    loss = criterion(Round.apply(model(x)), y)
+    loss = criterion(Tame.apply(model(x)), y)
     loss.backward()
-    optimizer.step()
-""",
-        """\
-class Round(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.round()
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad
-
-for x, y in data:
-    optimizer.zero_grad()
-    loss = criterion(Round.apply(model(x)), y)
-    loss.backward()
-    nn.utils.clip_grad_value_(model.parameters(), 1.0)
     optimizer.step()
 """,
     ),
@@ -162,9 +162,9 @@ for x, y in data:
 """,
     ),
     "AMP917": Page(
-        "Each process sees its own overflow. If gradients are exchanged by hand after that was looked for, some ranks "
-        "step and some skip, and their parameters drift apart. DistributedDataParallel exchanges them during the "
-        "backward, before anyone looks.",
+        "Each process sees its own overflow. If it does not reach the others, some ranks step and some skip, and their "
+        "parameters drift apart. A sum or a mean of all gradients carries it, and is converted; what else is exchanged may "
+        "not. DistributedDataParallel exchanges them during the backward, before anyone looks.",
         f"{EXAMPLES}: DistributedDataParallel, one GPU per process",
         """\
 for x, y in data:
@@ -172,7 +172,7 @@ for x, y in data:
     loss = criterion(model(x), y)
     loss.backward()
     for p in model.parameters():
-        torch.distributed.all_reduce(p.grad)
+        torch.distributed.all_reduce(p.grad, op=torch.distributed.ReduceOp.MAX)
     optimizer.step()
 """,
         """\
