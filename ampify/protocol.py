@@ -112,7 +112,9 @@ def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> C
             worlds = again
     except _TooMany:
         return Check((Violation(Problem.UNDECIDED, 0, scope.line, ""),), {})
-    return Check(tuple(sorted(machine.violations, key=lambda v: (v.stmt, v.problem.value, v.target))), machine.pending)
+    mixed = {v._replace(line=machine.mixed_at.get(v.target, v.line)) for v in machine.violations if v.problem is Problem.MIXED}
+    found = mixed.union(v for v in machine.violations if v.problem is not Problem.MIXED)
+    return Check(tuple(sorted(found, key=lambda v: (v.stmt, v.problem.value, v.target, v.line))), machine.pending)
 
 
 def _start(scope: Scope, machine: _Machine) -> Worlds:

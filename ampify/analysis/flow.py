@@ -20,9 +20,7 @@ from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
-NUMBERS = frozenset(
-    {"item", "tolist", "numpy", "int", "float", "bool", "str", "len"}
-)  # what gives no tensor
+NUMBERS = frozenset({"item", "tolist", "numpy", "int", "float", "bool", "str", "len"})  # what gives no tensor
 PURE_CALLS = frozenset({"len", "isinstance", "int", "bool"})
 
 

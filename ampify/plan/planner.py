@@ -227,7 +227,7 @@ def _plan_scope(scope: Scope, wraps: list[Wrap], plain: bool) -> tuple[list[Edit
 def _telling(refusals: list[Refusal]) -> tuple[Refusal, ...]:
     """The refusals in source order, without the general ones where a particular one explains the file."""
     particular = [r for r in refusals if r.code not in GENERAL]
-    return tuple(sorted(set(particular or refusals), key=lambda r: (r.line, r.column, r.code)))
+    return tuple(sorted(set(particular or refusals), key=lambda r: (r.line, r.column, r.code, r.detail)))
 
 
 def _names(program: Program, edits: list[Edit], dtype: str | None) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:

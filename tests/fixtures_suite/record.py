@@ -230,7 +230,7 @@ class _Watcher:
             self._complain("backward of a loss that scaler.scale() did not return")
 
     def finish(self) -> None:
-        for optimizer in [o for o in gc.get_objects() if isinstance(o, torch.optim.Optimizer)]:
+        for optimizer in [o for o in gc.get_objects() if issubclass(type(o), torch.optim.Optimizer)]:
             self._look_for_unscaled(optimizer)
         if torch.is_autocast_enabled(self.device):
             self._complain("autocast is still on at the end")

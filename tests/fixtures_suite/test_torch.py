@@ -42,6 +42,7 @@ NEED_THE_RUNTIME = {
     "penalties/maml_inner_loop",
     "penalties/r1_import_spellings",
     "penalties/wgan_gp",
+    "scripts/star_imports",
 }
 
 
