@@ -97,7 +97,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     library, need = Library(around.finder), around.need
     reading = library.add(tree, around.path).reading
     program = reading.program
-    if program.amp:
+    if program.amp and (around.need is None or around.need.edits):
         return Result("already", source)
     search = Search(options.skip, options.unsafe)
     if need is not None:

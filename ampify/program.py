@@ -45,6 +45,7 @@ class Call(NamedTuple):
     texts: Mapping[str, str] = MappingProxyType({})
     arguments: Mapping[str, frozenset[str]] = MappingProxyType({})  # by parameter or instance, what the caller passes is made of
     local: frozenset[str] = frozenset()  # names that mean nothing outside of the function
+    clears: frozenset[str] = frozenset()  # of a function that trains by itself, the scope's optimizers that it clears in the end
 
     def outward(self, names: frozenset[str]) -> frozenset[str]:
         """What the caller has for what goes by these names in the function."""

@@ -132,7 +132,7 @@ def _protocol(program: Program, plain: bool) -> None:
         # Where nothing steps on gradients no backward has to be scaled: a file that is rewritten for the rules' sake alone.
         for violation in check(scope, Overlay(plain=plain), strict=not program.stepless).violations:
             raise ProofError(f"line {violation.line} of the output: {violation.problem.value}")
-    for scope in program.scopes:
+    for scope in program.own():
         for stmt in scope.statements():
             if any(e.kind is Kind.STEP and not e.done for e in stmt.events):
                 raise ProofError(f"line {stmt.line} of the output: an optimizer steps without the scaler")

@@ -347,9 +347,10 @@ class _Machine:
                 pair[0] = SCALED if pair[0] in (CLEAN, SCALED) else MIXED
         elif event.kind is Kind.UNIT:
             # Its gradients may touch any optimizer, and its update ends the scale of what was there before.
-            for pair in now:
-                pair[0] = STALE if pair[0] == SCALED else PLAIN if pair[0] in (CLEAN, PLAIN) else MIXED
-                pair[1] = READY
+            cleared = frozenset.intersection(*(call.clears for call in event.calls)) if event.calls else frozenset()
+            for key, pair in zip(self.keys, now, strict=True):
+                after = STALE if pair[0] == SCALED else PLAIN if pair[0] in (CLEAN, PLAIN) else MIXED
+                pair[0], pair[1] = CLEAN if key in cleared else after, READY
         elif event.kind is Kind.UPDATE:
             if self.overlay.plain and now and all(pair[1] == READY for pair in now):
                 self.violate(Problem.NO_GRADIENTS, stmt, event, "")

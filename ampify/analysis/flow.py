@@ -13,7 +13,7 @@ from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles, Source
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import blocks_of, defs_and_uses, shown, uses_of
+from ampify.analysis.syntax import blocks_of, defs_and_uses, is_false, own_statements, shown, uses_of
 from ampify.analysis.vocabulary import DETACHING
 from ampify.analysis.walk import walk
 from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
@@ -195,8 +195,20 @@ class Builder:
             followed = raw.kind is Kind.CALL and not view.context.holds(builder.frame)
             body = builder._block(builder.frame.node.body, view._replace(context=context)) if followed else ()
             texts = {o.key: context.text(o.key) for o in view.optimizers}
-            found.append(Call(builder.number, builder.frame.name, body, texts, context.uses(), builder.local()))
+            clears = frozenset() if body else builder._clears_last(view._replace(context=context))
+            found.append(Call(builder.number, builder.frame.name, body, texts, context.uses(), builder.local(), clears))
         return tuple(found)
+
+    def _clears_last(self, view: _View) -> frozenset[str]:
+        """The optimizers whose gradients the function clears on every path, with no backward behind."""
+        cleared: set[str] = set()
+        for stmt in reversed(_straight(self.frame.node.body)):
+            inside = [r for s in own_statements([stmt]) for r in (self.facts[s].events if s in self.facts else ())]
+            if any(r.kind in (Kind.BACKWARD, Kind.CALL, Kind.UNIT) for r in inside) or isinstance(stmt, ast.If | ast.Try):
+                break
+            if isinstance(stmt, ast.Expr):
+                cleared.update(key for r in inside if r.kind is Kind.ZERO for key in self._event(r, view).targets)
+        return frozenset(cleared)
 
     def _wraps(self, key: str) -> bool:
         return not key.endswith(GROUP) and self.roles.of(ast.parse(key, mode="eval").body, self.frame) is Role.WRAPPER
@@ -301,7 +313,7 @@ class Builder:
             facts.binds if facts else frozenset(),
             facts.compute if facts else Stmt._field_defaults["compute"],
             facts.barrier if facts else None,
-            detached=isinstance(stmt, ast.Assign) and _is_detached(stmt.value),
+            detached=isinstance(stmt, ast.Assign) and (_is_detached(stmt.value) or self._is_gradient(stmt.value)),
             plain=isinstance(stmt, ast.Assign) and self._is_plain(stmt.value),
             renames=isinstance(stmt, ast.Assign) and isinstance(stmt.value, ast.Name | ast.Attribute | ast.Subscript),
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
@@ -327,6 +339,14 @@ class Builder:
                 view.refusals.append(Refusal("AMP903", stmt.lineno, stmt.col_offset, shown(stmt)))
             built = built._replace(each=self.sites.groups.member(stmt, self.frame))
         return built
+
+    def _is_gradient(self, value: ast.expr) -> bool:
+        """Whether a value is a gradient without a graph: what it was taken of is no part of a loss."""
+        while isinstance(value, ast.Subscript):
+            value = value.value
+        if not isinstance(value, ast.Call) or self.sites.names.resolve(value.func) != "torch.autograd.grad":
+            return False
+        return all(k.arg != "create_graph" or is_false(k.value) for k in value.keywords) and len(value.args) < 5
 
     def _is_plain(self, value: ast.expr) -> bool:
         """Whether an expression calls a function of the program that returns nothing but numbers and arrays."""
@@ -421,6 +441,14 @@ def _cleared(roots: frozenset[str], view: _View) -> tuple[str, ...]:
         for o in view.optimizers
         if o.roots and all(any(own == r or own.startswith((r + ".", r + "[")) for r in roots) for own in o.roots)
     )
+
+
+def _straight(body: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements that run one after the other, those under a `with` among them."""
+    found: list[ast.stmt] = []
+    for stmt in body:
+        found.extend(_straight(stmt.body) if isinstance(stmt, ast.With) else [stmt])
+    return found
 
 
 def _inert(stmt: Stmt) -> Stmt:

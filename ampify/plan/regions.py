@@ -57,7 +57,7 @@ class Regions:
         """The statements that compute what is wanted before a statement: in its function, where that is called, or where
         attributes and the like were set aside for it."""
         left = set(wanted)
-        found = _slice(at, left, self.places[scope.path, scope.number])
+        found = self._inside(scope, _slice(at, left, self.places[scope.path, scope.number]), seen)
         if found and not scope.part:
             return found
         found |= self._set_aside(scope, at, left)
@@ -74,6 +74,17 @@ class Regions:
                 return set()
             found |= more
         return found
+
+    def _inside(self, scope: Scope, found: set[int], seen: frozenset[int]) -> set[int]:
+        """The statements of a slice; for a call that trains, which no region may hold, those that compute what it returns."""
+        training = [s for s in scope.statements() if s.number in found and s.barrier is Barrier.TRAIN]
+        for stmt in training:
+            for number in {call.number for e in stmt.events for call in e.calls} - seen:
+                callee = next((s for s in self.scopes.values() if s.number == number), None)
+                for last in callee.statements() if callee is not None else ():
+                    if callee is not None and last.kind == "return" and last.uses:
+                        found = found | self._needed(callee, last, last.uses, seen | {number, scope.number})
+        return found - {s.number for s in training}
 
     def _set_aside(self, scope: Scope, at: Stmt, wanted: set[str]) -> set[int]:
         """The statements of other functions that compute what is kept in an attribute or a container for a loss."""

@@ -67,8 +67,12 @@ def _numbers(node: ast.expr, at: Site, frame: Frame, depth: int) -> Numbers:
         if at.resolve(node.value.func) in ("torch.finfo", "numpy.finfo") and kinds in ([], *_FLOAT32_NAMES):
             return Numbers((FLOAT32[node.attr],), True)
     if dotted(node) and depth < 5:
-        found = [_numbers(value, at, where, depth + 1) for value, where in _held(dotted(node), at, frame)]
-        return Numbers(tuple(v for n in found for v in n.values), bool(found) and all(n.all_known for n in found))
+        key = (dotted(node), frame, depth)
+        if key not in at.file.numbers:
+            found = [_numbers(value, at, where, depth + 1) for value, where in _held(dotted(node), at, frame)]
+            values = tuple(dict.fromkeys(v for n in found for v in n.values))
+            at.file.numbers[key] = Numbers(values, bool(found) and all(n.all_known for n in found))
+        return at.file.numbers[key]
     return Numbers()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Collection
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ampify.analysis.analyse import Reading
 from ampify.analysis.doubts import Doubts
@@ -16,6 +17,9 @@ from ampify.analysis.precision import Precisions
 from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import children, walk
 from ampify.program import Kind
+
+if TYPE_CHECKING:
+    from ampify.plan.rules.constants import Numbers
 
 Regions = Callable[[ast.stmt], bool]
 DOUBLE = frozenset({"torch.float64", "torch.double", "torch.DoubleTensor", "torch.cuda.DoubleTensor"})
@@ -42,6 +46,7 @@ class File:
         self.doubts = Doubts(reading.roles)
         self.statements: dict[Frame, list[ast.stmt]] = {}  # of each function, without those of functions and classes inside
         self.nodes: dict[ast.stmt, list[ast.AST]] = {}  # of each statement what rules look at: itself, its calls and operators
+        self.numbers: dict[tuple[str, Frame, int], Numbers] = {}  # what ampify.plan.rules.constants found behind names
         self.words: set[str] = set()  # the names in the file, also those of attributes, keywords and imports
         self._index()
         self.called = self._called()  # the functions that run under autocast as a whole
