@@ -145,7 +145,13 @@ class Job:
         """Why a part of a training step that is in another file cannot be written as this one needs it; empty if it can."""
         for part in sorted(draft.result.parts):
             for other, its in self.drafts.items():
-                if other != real and part in its.result.parts and self._asks(its, part) != self._asks(draft, part):
+                settled = its.result.status in ("already", "unchanged")
+                if (
+                    other != real
+                    and not settled
+                    and part in its.result.parts
+                    and self._asks(its, part) != self._asks(draft, part)
+                ):
                     return f"{os.path.relpath(part)} does a part of it, and of another in {os.path.relpath(other)}"
         return ""
 
@@ -161,7 +167,7 @@ class Job:
         result = draft.result
         if result.steps and real not in needed and result.status in ("unchanged", "already"):
             first = os.path.relpath(min(result.steps))
-            if any(self._asks(self.drafts.get(s), real) is None for s in result.steps):
+            if any(s in self.drafts and self.drafts[s].result.status in ("refused", "error") for s in result.steps):
                 return draft.refused("AMP904", f"it does a part of the one in {first}, which is not converted")
         left = [n for n in result.needs if not n.grave and self._status(n) != "converted"]
         if result.status != "converted" or not left:

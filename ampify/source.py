@@ -8,7 +8,7 @@ import warnings
 
 from ampify.diagnostics import Diagnostic
 
-CANDIDATE = re.compile(rb"\bbackward\b")
+CANDIDATE = re.compile(rb"backward|\bzero_grad\b")
 COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 LONE_CR = re.compile(rb"\r(?!\n)")
 

@@ -72,18 +72,23 @@ class Context:
         given = dotted(value) if value is not None else ""
         return given + text[len(base) :] if given else ""
 
-    def key(self, text: str) -> str:
-        """The name in the outermost scope of what goes by `text` in this function."""
+    def key(self, text: str, shared: bool = False) -> str:
+        """The name in the outermost scope of what goes by `text` in this function.
+
+        With `shared` a name of the module's own may be the outermost scope's already, as what was followed to callers is.
+        """
         base = first(text)
         if self.outer is None:
             return text
         if base in self.passed:
             given = self.given(text)
-            return self.outer.key(given) if given else f"{self.number}:{text}"
+            return self.outer.key(given, shared) if given else f"{self.number}:{text}"
         home = _home(base, self.frame)
         if home is self.frame:
             return f"{self.number}:{text}"
-        return next((c.key(text) for c in self.outer.chain() if c.frame is home), text)
+        if home is None and not shared and self.frame.home is not list(self.chain())[-1].frame.home:
+            return f"{self.number}:{text}"  # the module's own, of another file
+        return next((c.key(text, shared) for c in self.outer.chain() if c.frame is home), text)
 
     def text(self, key: str) -> str:
         """The name in this function of what goes by `key` in the outermost scope; empty if it has none."""
@@ -100,7 +105,8 @@ class Context:
             return ""
         root = list(self.chain())[-1]
         base = first(key)
-        return key if _home(base, self.frame) is _home(base, root.frame) else ""
+        seen = self.frame.home is root.frame.home and _home(base, self.frame) is _home(base, root.frame)
+        return key if seen else ""
 
     def uses(self) -> dict[str, frozenset[str]]:
         """By parameter or instance the names that the caller's expression is made of."""

@@ -116,5 +116,5 @@ def outside(found: frozenset[str], context: Context, roles: Roles) -> frozenset[
             inner = canonical(passed, where, roles) if dotted(passed) else roots(passed, where, roles)
             texts |= outside(inner, context.outer, roles)
         elif text not in others:
-            texts.add(marks[root] + context.key(text))
+            texts.add(marks[root] + context.key(text, shared=not marks[root]))
     return frozenset(texts)

@@ -1,0 +1,223 @@
+"""Training steps that are spread over several files: all of their files are converted, or none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ampify.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OPTIM = """\
+class ScheduledOptim:
+    def __init__(self, optimizer, factor):
+        self._optimizer = optimizer
+        self.factor = factor
+        self.n_steps = 0
+
+    def zero_grad(self):
+        self._optimizer.zero_grad()
+
+    def step_and_update_lr(self):
+        self.n_steps += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.factor * self.n_steps ** -0.5
+        self._optimizer.step()
+"""
+TRAIN = """\
+import torch
+from torch import nn
+from parts.optim import ScheduledOptim
+
+torch.manual_seed(0)
+model = nn.Linear(4, 3)
+optimizer = ScheduledOptim(torch.optim.Adam(model.parameters()), 0.1)
+for _ in range(5):
+    x, y = torch.randn(8, 4), torch.randint(0, 3, (8,))
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step_and_update_lr()
+    print(loss.item())
+"""
+ENGINE = """\
+from torch import nn
+
+
+def go_backward(loss, optimizer, model, limit):
+    optimizer.zero_grad()
+    loss.backward()
+    return nn.utils.clip_grad_norm_(model.parameters(), limit).item()
+"""
+SCRIPT = """\
+import torch
+from torch import nn
+from parts.engine import go_backward
+
+torch.manual_seed(0)
+model = nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+for _ in range(5):
+    loss = model(torch.randn(8, 4)).pow(2).mean()
+    print(loss.item(), go_backward(loss, optimizer, model, 0.5))
+    optimizer.step()
+"""
+LOSSES = """\
+import torch.nn.functional as F
+
+
+def robust_loss(model, x, y, optimizer):
+    noisy = x + 0.1 * x.sign()
+    optimizer.zero_grad()
+    clean = F.cross_entropy(model(x), y)
+    return clean + F.cross_entropy(model(noisy), y)
+"""
+ROBUST = """\
+import torch
+from torch import nn
+from parts.losses import robust_loss
+
+torch.manual_seed(0)
+model = nn.Linear(4, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(5):
+    x, y = torch.randn(8, 4), torch.randint(0, 3, (8,))
+    loss = robust_loss(model, x, y, optimizer)
+    loss.backward()
+    optimizer.step()
+    print(loss.item())
+"""
+FACTORY = """\
+import torch
+
+
+def build(model, name):
+    chosen = torch.optim.Adam if name == "adam" else torch.optim.SGD
+    return chosen(model.parameters(), lr=0.1)
+"""
+BUILT = """\
+import torch
+from torch import nn
+from parts.factory import build
+
+torch.manual_seed(0)
+model = nn.Linear(4, 3)
+updater = build(model, "sgd")
+for _ in range(5):
+    x, y = torch.randn(8, 4), torch.randint(0, 3, (8,))
+    updater.zero_grad()
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    updater.step()
+    print(loss.item())
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("parts").mkdir()
+    Path("parts/__init__.py").touch()
+    return tmp_path
+
+
+def put(**sources: str) -> None:
+    for name, source in sources.items():
+        Path(name.replace("__", "/") + ".py").write_text(source)
+
+
+def run(script: str, mode: str = "off") -> str:
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "runtime"), "AMPIFY_MODE": mode, "AMPIFY_INIT_SCALE": "1024"}
+    return subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, check=True).stdout
+
+
+PROGRAMS = {
+    "a wrapper of the optimizer": ("optim", OPTIM, TRAIN, "scaler.step(self._optimizer)"),
+    "a helper that goes backward and clips": ("engine", ENGINE, SCRIPT, "scaler.scale(loss).backward()"),
+    "a loss that gets the optimizer": ("losses", LOSSES, ROBUST, ""),
+    "a factory of optimizers": ("factory", FACTORY, BUILT, ""),
+}
+
+
+ORDERS = [(name, ["."]) for name in PROGRAMS]
+ORDERS += [("a wrapper of the optimizer", paths) for paths in (["parts", "train.py"], ["train.py", "parts"])]
+
+
+@pytest.mark.parametrize(("name", "paths"), ORDERS, ids=lambda given: given if isinstance(given, str) else " ".join(given))
+def test_all_files_are_converted_and_train_the_same(name: str, paths: list[str]) -> None:
+    part, source, script, written = PROGRAMS[name]
+    put(**{f"parts__{part}": source, "train": script})
+    before = run("train.py")
+    assert main(paths) == 0
+    assert "scaler" in Path("train.py").read_text()
+    assert written in Path(f"parts/{part}.py").read_text()
+    assert run("train.py") == run("train.py", "scale-only") == before
+    run("train.py", "bf16")
+    assert main(["--check", *paths]) == 0
+
+
+@pytest.mark.parametrize("name", ["a wrapper of the optimizer", "a helper that goes backward and clips"])
+def test_a_script_alone_says_which_file_to_give(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    part, source, script, _ = PROGRAMS[name]
+    put(**{f"parts__{part}": source, "train": script})
+    assert main(["train.py"]) == 3
+    shown = capsys.readouterr().err
+    assert "AMP926" in shown
+    assert f"parts/{part}.py:" in shown
+    assert (Path("train.py").read_text(), Path(f"parts/{part}.py").read_text()) == (script, source)
+
+
+def test_a_part_alone_is_refused() -> None:
+    put(parts__engine=ENGINE, train=SCRIPT)
+    assert main(["parts/engine.py"]) == 3
+    assert Path("parts/engine.py").read_text() == ENGINE
+
+
+def test_scripts_that_share_a_part_are_converted_together() -> None:
+    put(parts__engine=ENGINE, train=SCRIPT, other=SCRIPT.replace("0.5", "0.7"))
+    before = run("train.py"), run("other.py")
+    assert main(["."]) == 0
+    assert Path("parts/engine.py").read_text().count("unscale_") == 1
+    for mode in ("off", "scale-only"):
+        assert (run("train.py", mode), run("other.py", mode)) == before
+
+
+def test_none_is_converted_if_one_that_shares_a_part_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    stuck = SCRIPT.replace("model = nn.Linear(4, 1)", "model = nn.Linear(4, 1).half()")
+    put(parts__engine=ENGINE, train=SCRIPT, stuck=stuck)
+    assert main(["."]) == 3
+    assert "stuck.py" in capsys.readouterr().err
+    assert [Path(p).read_text() for p in ("train.py", "stuck.py", "parts/engine.py")] == [SCRIPT, stuck, ENGINE]
+
+
+def test_a_loop_of_another_file_learns_from_its_callers() -> None:
+    """What is called `things` there is an optimizer here."""
+    engine = "def epoch(net, things, batches):\n    for x, y in batches:\n        things.zero_grad()\n"
+    engine += (
+        "        loss = (net(x) - y).pow(2).mean()\n        loss.backward()\n        things.step()\n        print(loss.item())\n"
+    )
+    script = "import torch\nfrom parts.engine import epoch\n\ntorch.manual_seed(0)\nnet = torch.nn.Linear(2, 1)\n"
+    script += (
+        "epoch(net, torch.optim.SGD(net.parameters(), lr=0.1), [(torch.randn(4, 2), torch.randn(4, 1)) for _ in range(4)])\n"
+    )
+    put(parts__engine=engine, train=script)
+    before = run("train.py")
+    assert main(["."]) == 0
+    assert "scaler.step(things)" in Path("parts/engine.py").read_text()
+    assert run("train.py") == run("train.py", "scale-only") == before
+
+
+def test_a_part_that_has_no_name_for_the_optimizer_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its gradients would have to be unscaled between the backward and the clip there."""
+    put(parts__engine=ENGINE.replace("optimizer, ", "").replace("    optimizer.zero_grad()\n", ""))
+    put(train=SCRIPT.replace("optimizer, model", "model").replace("    loss =", "    optimizer.zero_grad()\n    loss ="))
+    assert main(["."]) == 3
+    assert "train.py:6:1: AMP921" in capsys.readouterr().err
+
+
+def test_imports_in_a_circle_end() -> None:
+    put(parts__engine="from train import model\n" + ENGINE, train="from parts import engine\n" + SCRIPT)
+    assert main(["--check", "."]) == 1
