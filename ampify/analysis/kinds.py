@@ -285,10 +285,17 @@ class Kinds:
 
     def _learns(self, node: ast.expr) -> bool:
         """Whether a container of layers has one that makes floating-point numbers."""
-        made = builders(node, self.frame, self.roles)
-        if len(made) != 1 or self.roles.names.resolve(made[0].func).rpartition(".")[2] not in CONTAINERS:
+        made = dict.fromkeys(builders(node, self.frame, self.roles))
+        return bool(made) and all(self._holds_learning(call) for call in made)
+
+    def _holds_learning(self, built: ast.Call) -> bool:
+        if self.roles.names.resolve(built.func).rpartition(".")[2] not in CONTAINERS:
             return False
-        names = [self.roles.names.resolve(call.func) for call in walk(made[0]) if isinstance(call, ast.Call)]
+        parts: list[ast.expr] = [built]
+        for given in built.args:  # nn.Sequential(*layers, *head)
+            if isinstance(given, ast.Starred) and dotted(given.value):
+                parts.extend(value for value, _ in self.roles.sources(dotted(given.value), self.frame))
+        names = [self.roles.names.resolve(call.func) for part in parts for call in walk(part) if isinstance(call, ast.Call)]
         return any(n.startswith("torch.nn.") and n.rpartition(".")[2] in LAYERS for n in names)
 
     def _asked(self, node: ast.Call) -> Kind | None:

@@ -14,6 +14,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+learned = [nn.Linear(4, 4), nn.ReLU()]
+
 def halve(y, other):
     return y / 2
 
@@ -33,6 +35,8 @@ class Net(nn.Module):
         self.fc = nn.Linear(4, 4)
         self.emb = nn.Embedding(4, 4)
         self.body = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        self.spread = nn.Sequential(*learned)
+        self.pooled = nn.Sequential(*[nn.MaxPool1d(2)])
         self.layers = nn.ModuleList([nn.Linear(4, 4)])
         self.block = Block()
         self.register_buffer("memory", torch.zeros(3))
@@ -78,6 +82,8 @@ CASES = [
     ("{'a': h}", UNKNOWN),
     ("[self.fc(x) for _ in range(3)]", UNKNOWN),
     ("self.body(x)", FLOATING),
+    ("self.spread(other)", FLOATING),
+    ("self.pooled(other)", UNKNOWN),
     ("self.layers[0](x)", FLOATING),
     ("self.block(x)", FLOATING),
     ("self.memory", FLOATING),
