@@ -68,6 +68,7 @@ def read_file(file: File) -> Reading:
         states.extend(state for builder in builders for state in builder.checkpoints())
         refusals.extend(hazards.find(tree, names, sites))
         refusals.extend(parts.find(tree, [b.frame for b, _ in built if b.number in called], roles))
+        refusals.extend(parts.unseen(tree, _readers(built), roles))
     program = Program(
         tuple(scopes),
         tuple(refusals),
@@ -87,6 +88,17 @@ def read_file(file: File) -> Reading:
         () if others else stepless.backwards(sites, scopes, refusals),
     )
     return Reading(tree, names, frames, file.alone, numbers, program)
+
+
+def _readers(built: list[tuple[Builder, Scope | None]]) -> dict[Frame, frozenset[str]]:
+    """The functions that look at gradients and do not go backward themselves, with what they look at."""
+    found: dict[Frame, frozenset[str]] = {}
+    for builder, scope in built:
+        reads = [e for f in builder.facts.values() for e in f.events if e.kind in (Kind.READ, Kind.REPLACE) and not e.soft]
+        if reads and builder.frame.parent is not None and not (scope is not None and trains([scope])):
+            bare = any(not e.roots for e in reads)
+            found[builder.frame] = frozenset() if bare else frozenset(r for e in reads for r in e.roots)
+    return found
 
 
 def _elsewhere(file: File, scopes: list[Scope]) -> list[Scope]:

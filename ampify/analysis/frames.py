@@ -206,6 +206,12 @@ class Frames:
                 queue.extend(b for b in bases if b is not None)
         return found
 
+    def subclasses(self, info: ClassInfo, linked: bool = False) -> list[ClassInfo]:
+        """The classes that come from one. With `linked`, also those in files that import this one."""
+        homes = [self, *(other.frames for other in (self.file.importers if linked else ()))]
+        known = [other for home in homes for other in home.classes.values()]
+        return [other for other in known if other is not info and info in self.everywhere(other)]
+
     def family(self, info: ClassInfo) -> list[ClassInfo]:
         """A class and those of its bases that this file defines."""
         return [member for member in self.everywhere(info) if member.home is self]

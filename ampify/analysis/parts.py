@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Roles
-from ampify.analysis.walk import children
-from ampify.program import Refusal
+from ampify.analysis.syntax import header, own_statements
+from ampify.analysis.walk import children, walk
+from ampify.program import Refusal, first
 
 # Methods that much else has too: a call of one on something unknown says nothing.
 COMMON = frozenset({"backward", "forward", "step", "train", "update", "zero_grad"})
@@ -21,7 +22,8 @@ def find(tree: ast.Module, parts: list[Frame], roles: Roles) -> Iterator[Refusal
     methods = {f.name for f in parts if f.owner is not None} - COMMON
     if not parts:
         return
-    called = {id(call.func): (call, frame) for frame in roles.frames.all for call in frame.calls}
+    yield from _otherwise(tree, parts, roles)
+    called = _called(roles)
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
@@ -36,5 +38,90 @@ def find(tree: ast.Module, parts: list[Frame], roles: Roles) -> Iterator[Refusal
                 yield _refusal(node, f"nothing shows what `{ast.unparse(node)[:40]}` is a method of")
 
 
-def _refusal(node: ast.expr, detail: str) -> Refusal:
+def unseen(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles) -> Iterator[Refusal]:
+    """What may run, where nobody sees it, one of the functions that look at gradients: they would be scaled ones.
+
+    `readers` has for each what it looks at. What looks at its own parameters' alone may be handed on: who calls it hands it the
+    model, and is taken for one that may look at gradients.
+    """
+    functions = {f.name: f for f in readers if f.owner is None}
+    methods = {f.name: f for f in readers if f.owner is not None and f.name not in COMMON}
+    if not readers:
+        return
+    yield from _otherwise(tree, list(readers), roles)
+    called = _called(roles)
+    applied = {id(a) for call, _ in called.values() for a in call.args if call.func is not a}
+    for node in walk(tree):
+        call, frame = called.get(id(node), (None, None))
+        name = ""
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in functions and call is None:
+            reader = functions[node.id]
+            name = node.id if id(node) in applied or not _of_parameters(reader, readers[reader]) else ""
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and node.attr in methods:
+            reader = methods[node.attr]
+            if first(dotted(node)) in roles.names.imported:
+                continue
+            if call is None or frame is None or _is_property(reader):
+                name = node.attr
+            elif not roles.targets(call, frame) and not (call.args and _of_parameters(reader, readers[reader])):
+                name = node.attr
+        elif isinstance(node, ast.Call) and dotted(node.func) == "getattr" and len(node.args) > 1:
+            given = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
+            name = given if isinstance(given, str) and given in methods else ""
+        if name and isinstance(node, ast.expr):
+            yield _refusal(node, f"`{name}`, which looks at gradients, may run where nobody sees it")
+
+
+def _otherwise(tree: ast.Module, functions: list[Frame], roles: Roles) -> Iterator[Refusal]:
+    """The functions whose calls do something else than their statements, one after the other, say."""
+    for frame in functions:
+        if isinstance(frame.node, ast.Module):
+            continue
+        inside = [n for stmt in own_statements(frame.node.body) for e in header(stmt) for n in walk(e)]
+        if any(isinstance(n, ast.Yield | ast.YieldFrom) for n in inside):
+            yield _refusal(frame.node, f"`{frame.name}` is a generator, and goes on where nobody sees it")
+        for decorator in frame.node.decorator_list:
+            called = dotted(decorator.func if isinstance(decorator, ast.Call) else decorator)
+            if not all(_calls_once(f) for f in roles.frames.functions.get(called, ())):
+                yield _refusal(decorator, f"`{called}` may call `{frame.name}` more than once, or not at all")
+    methods = {f.name for f in functions if f.owner is not None}
+    names = {f.name for f in functions if f.owner is None}
+    for node in walk(tree):
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if not isinstance(node, ast.Assign) or not isinstance(target, ast.Attribute):
+                continue
+            value = node.value.func if isinstance(node.value, ast.Call) else node.value
+            function = isinstance(value, ast.Lambda) or dotted(value) in roles.frames.functions
+            made = isinstance(node.value, ast.Call) and dotted(value).rpartition(".")[2] in ("MethodType", "partial")
+            replaced = target.attr in methods and (made or (function and value is node.value) or target.attr not in COMMON)
+            if (replaced and not isinstance(node.value, ast.Constant)) or dotted(node.value) in names:
+                yield _refusal(target, f"`{dotted(target) or target.attr}` gets another function")
+
+
+def _calls_once(decorator: Frame) -> bool:
+    """Whether a decorator of the file calls what it decorates at one place, in no loop."""
+    given = {a.arg for n in walk(decorator.node) if isinstance(n, ast.arguments) for a in (*n.posonlyargs, *n.args)}
+    calls = [n for n in walk(decorator.node) if isinstance(n, ast.Call) and dotted(n.func) in given]
+    branches = ast.If | ast.IfExp | ast.For | ast.While | ast.Try
+    apart = [c for n in walk(decorator.node) if isinstance(n, branches) for c in walk(n) if c in calls]
+    return len(calls) == 1 and not apart
+
+
+def _called(roles: Roles) -> dict[int, tuple[ast.Call, Frame]]:
+    """By the expressions that are called, the calls."""
+    return {id(call.func): (call, frame) for frame in roles.frames.all for call in frame.calls}
+
+
+def _of_parameters(frame: Frame, looked: frozenset[str]) -> bool:
+    """Whether all that a function looks at belongs to its parameters, the instance aside."""
+    given = {name for name, ways in frame.bindings.items() if any(b.how == "param" for b in ways)} - {frame.self_name}
+    return bool(looked) and all(first(root.lstrip("=@")) in given for root in looked)
+
+
+def _is_property(frame: Frame) -> bool:
+    node = frame.node
+    return not isinstance(node, ast.Module) and any(dotted(d).endswith("property") for d in node.decorator_list)
+
+
+def _refusal(node: ast.expr | ast.stmt, detail: str) -> Refusal:
     return Refusal("AMP904", node.lineno, node.col_offset, detail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from enum import Enum
 
 from ampify.analysis.frames import Binding, ClassInfo, Frame, Frames
@@ -230,13 +231,30 @@ class Roles:
         method = self.frames.method_of(frame)
         if method is not None and text == method.self_name:
             return method.owner
+        return next(self._classes_of(text, frame), None)
+
+    def _classes_of(self, text: str, frame: Frame) -> Iterator[ClassInfo]:
+        """The classes that a name may be an instance of."""
         for value, where in self.sources(text, frame):
             while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in FLUENT:
                 value = value.func.value
             info = self.at(where).class_named(dotted(value.func)) if isinstance(value, ast.Call) else None
             if info is not None:
-                return info
-        return None
+                yield info
+
+    def _methods(self, name: str, receiver: str, frame: Frame) -> list[Frame]:
+        """The methods that a call on a name may run: of the instance's own also those that subclasses have in their place."""
+        method = self.frames.method_of(frame)
+        if method is None or method.owner is None or receiver != method.self_name:
+            found = [self._inherited(name, info) for info in self._classes_of(receiver, frame)]
+        else:
+            found = [self._inherited(name, method.owner)]
+            found += [i.methods[name] for i in self.frames.subclasses(method.owner, self.linked) if name in i.methods]
+        return list(dict.fromkeys(f for f in found if f is not None))
+
+    def _inherited(self, name: str, info: ClassInfo) -> Frame | None:
+        """The method that a class has by a name, its own or a base's."""
+        return next((m.methods[name] for m in self.family(info) if name in m.methods), None)
 
     def returns(self, call: ast.expr, frame: Frame) -> list[Source]:
         """The expressions that a call of a function of this file may return."""
@@ -287,7 +305,7 @@ class Roles:
                 bases = self.family(method.owner)[1:] if method is not None and method.owner is not None else []
                 return [b.methods[func.attr] for b in bases if func.attr in b.methods][:1]
             if info is not None:
-                return [m.methods[func.attr] for m in self.family(info) if func.attr in m.methods][:1]
+                return self._methods(func.attr, receiver, frame)
         return []
 
     def _of_value(self, node: ast.expr, frame: Frame) -> Role:

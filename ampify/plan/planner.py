@@ -194,7 +194,7 @@ def _disagreements(program: Program, planned: dict[int, list[Edit]]) -> Iterator
     by_number = {scope.number: scope for scope in program.scopes}
     wanted: dict[int, set[frozenset[Edit]]] = {}
     for root, edits in planned.items():
-        for number in by_number[root].parts():
+        for number in by_number[root].parts() & by_number.keys():  # not those that do nothing, in place of one that does
             inside = {s.number for s in by_number[number].statements()}
             wanted.setdefault(number, set()).add(frozenset(e for e in edits if isinstance(e, Insert) and e.at in inside))
     for number, choices in wanted.items():
