@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ampify.analysis import hazards, parts, sharding, stepless
@@ -69,6 +71,7 @@ def read_file(file: File) -> Reading:
         refusals.extend(hazards.find(tree, names, sites))
         refusals.extend(parts.find(tree, [b.frame for b, _ in built if b.number in called], roles))
         refusals.extend(parts.unseen(tree, _readers(built), roles))
+        refusals.extend(_unseen_elsewhere(file))
     program = Program(
         tuple(scopes),
         tuple(refusals),
@@ -99,6 +102,17 @@ def _readers(built: list[tuple[Builder, Scope | None]]) -> dict[Frame, frozenset
             bare = any(not e.roots for e in reads)
             found[builder.frame] = frozenset() if bare else frozenset(r for e in reads for r in e.roots)
     return found
+
+
+def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
+    """What looks at gradients where nobody sees it, by way of the files that this one imports."""
+    for other in [f for f in file.library.files.values() if f is not None and f is not file and f.speaks_of_gradients]:
+        builders = [(file.library.builders[frame], None) for frame in other.frames.all]
+        readers = _readers([(b, b.scope({})) for b, _ in builders])
+        for refusal in parts.unseen(other.tree, readers, other.roles):
+            yield Refusal("AMP904", 1, 0, f"{refusal.detail} ({os.path.relpath(other.path)}:{refusal.line})")
+        methods = {f: looked for f, looked in readers.items() if f.owner is not None and parts.is_property(f)}
+        yield from parts.unseen(file.tree, methods, file.roles)
 
 
 def _elsewhere(file: File, scopes: list[Scope]) -> list[Scope]:

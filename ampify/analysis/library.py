@@ -13,6 +13,7 @@ from ampify.analysis.names import Names
 from ampify.analysis.roles import Roles
 from ampify.analysis.sites import Sites
 from ampify.analysis.summaries import Summaries
+from ampify.analysis.walk import walk
 from ampify.imports import imports
 from ampify.program import APART
 
@@ -70,6 +71,11 @@ class File:
         from ampify.analysis.analyse import read_file
 
         return read_file(self)
+
+    @cached_property
+    def speaks_of_gradients(self) -> bool:
+        """Whether an attribute or a name of the file has to do with gradients."""
+        return any("grad" in getattr(n, "attr", getattr(n, "id", "")) for n in walk(self.tree))
 
     @cached_property
     def importers(self) -> list[File]:

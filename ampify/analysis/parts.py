@@ -61,7 +61,7 @@ def unseen(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles)
             reader = methods[node.attr]
             if first(dotted(node)) in roles.names.imported:
                 continue
-            if call is None or frame is None or _is_property(reader):
+            if call is None or frame is None or is_property(reader):
                 name = node.attr
             elif not roles.targets(call, frame) and not (call.args and _of_parameters(reader, readers[reader])):
                 name = node.attr
@@ -118,7 +118,8 @@ def _of_parameters(frame: Frame, looked: frozenset[str]) -> bool:
     return bool(looked) and all(first(root.lstrip("=@")) in given for root in looked)
 
 
-def _is_property(frame: Frame) -> bool:
+def is_property(frame: Frame) -> bool:
+    """Whether a method runs where its name is only mentioned."""
     node = frame.node
     return not isinstance(node, ast.Module) and any(dotted(d).endswith("property") for d in node.decorator_list)
 

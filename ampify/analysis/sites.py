@@ -280,7 +280,7 @@ class _Reading:
             roots = owners.canonical(node.func.value, self.frame, self.roles)
         else:
             roots = owners.roots(node.args[0], self.frame, self.roles) if node.args else frozenset()
-        self.note(Kind.READ, node, roots)
+        self.note(Kind.READ, node, self.members(roots))
 
     def backward(self, node: ast.Call, name: str) -> None:
         """A backward pass: the method of a tensor, or torch's function, however it is called."""
@@ -387,6 +387,15 @@ class _Reading:
                 self.refuse("AMP913", node, f"nothing shows whether {what} is an optimizer")
             return Compute.FORWARD if role is Role.MODEL else Compute.CALL
         return Compute.NONE
+
+    def members(self, roots: frozenset[str]) -> frozenset[str]:
+        """Owners of parameters; for one that stands for each optimizer of a collection in a loop, their common key."""
+        found: set[str] = set()
+        for root in roots:
+            one = ast.Name(root[1:], ast.Load()) if root.startswith("@") and root[1:].isidentifier() else None
+            each = self.sites.groups.each(one, self.stmt, self.frame) if one is not None else None
+            found.update(f"@{key}" for key in each.keys) if each is not None else found.add(root)
+        return frozenset(found)
 
     def each(self, node: ast.expr, call: ast.Call) -> Each | None:
         """The optimizers that an expression of a call stands for, one after the other."""

@@ -221,3 +221,39 @@ def test_a_part_that_has_no_name_for_the_optimizer_is_refused(capsys: pytest.Cap
 def test_imports_in_a_circle_end() -> None:
     put(parts__engine="from train import model\n" + ENGINE, train="from parts import engine\n" + SCRIPT)
     assert main(["--check", "."]) == 1
+
+
+LOOKING = {
+    "a function that another file returns": (
+        "from torch import nn\n\n\ndef clipper(m):\n    def f():\n        nn.utils.clip_grad_norm_(m.parameters(), 0.1)\n\n"
+        "    return f\n",
+        "from parts.engine import clipper\n",
+        "look = clipper(model)\n",
+        "    look()\n",
+    ),
+    "a property of another file": (
+        "class Watch:\n    def __init__(self, m):\n        self.m = m\n\n    @property\n    def size_of_gradients(self):\n"
+        "        return sum(p.grad.norm() for p in self.m.parameters())\n",
+        "from parts.engine import Watch\n",
+        "watch = Watch(model)\n",
+        "    print(watch.size_of_gradients)\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_gradients_looked_at_out_of_sight_refuse_the_script(name: str) -> None:
+    engine, imports, made, used = LOOKING[name]
+    script = "import torch\n" + imports + "\nmodel = torch.nn.Linear(4, 1)\n"
+    script += (
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n" + made + "for _ in range(3):\n    optimizer.zero_grad()\n"
+    )
+    script += "    loss = model(torch.randn(8, 4)).pow(2).mean()\n    loss.backward()\nUSED    optimizer.step()\n"
+    put(parts__engine=engine, train=script.replace("USED", used))
+    assert main(["."]) == 3
+    assert "scaler" not in Path("train.py").read_text()
+    put(train=script.replace("USED", ""))
+    if "returns" in name:
+        assert main(["."]) == 3  # nobody knows when it runs
+    else:
+        assert main(["."]) == 0
