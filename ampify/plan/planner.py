@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 from ampify.plan.checkpoints import key_of, lost_states, plan_checkpoints
@@ -71,6 +72,9 @@ def make_plan(
     if not given and not any(isinstance(e, Rewrite) for e in edits):
         return Plan()
     needs = tuple(_parts_elsewhere(program, edits))
+    if plain and (needs or given):  # every file would have a scaler of its own
+        where = f"a scaler that {os.path.relpath(needs[0].path)} has too" if needs else "a scaler that another file has too"
+        return Plan(refusals=(Refusal("AMP923", 1, 0, where),))
     edits = [e for e in edits if anchor(e) < APART]
     key, saves = key_of(program), not plain and not program.keyed  # torch's scaler loads no checkpoint without its state
     for scope in program.own():

@@ -218,6 +218,22 @@ def test_a_part_that_has_no_name_for_the_optimizer_is_refused(capsys: pytest.Cap
     assert "train.py:6:1: AMP921" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["a wrapper of the optimizer", "a helper that goes backward and clips"])
+def test_scalers_of_torch_are_not_shared_by_files(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    part, source, script, _ = PROGRAMS[name]
+    put(**{f"parts__{part}": source, "train": script})
+    assert main(["--runtime", "torch", "."]) == 3
+    assert "AMP923" in capsys.readouterr().err
+    assert (Path("train.py").read_text(), Path(f"parts/{part}.py").read_text()) == (script, source)
+
+
+def test_a_vendored_runtime_serves_all_files() -> None:
+    put(parts__optim=OPTIM, train=TRAIN)
+    before = run("train.py")
+    assert main(["--runtime", "vendor", "."]) == 0
+    assert run("train.py", "scale-only") == before
+
+
 def test_imports_in_a_circle_end() -> None:
     put(parts__engine="from train import model\n" + ENGINE, train="from parts import engine\n" + SCRIPT)
     assert main(["--check", "."]) == 1
