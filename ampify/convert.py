@@ -95,7 +95,8 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     from ampify.plan.rules.search import Search, find
 
     library, need = Library(around.finder), around.need
-    reading = library.add(tree, around.path).reading
+    file = library.add(tree, around.path)
+    reading = file.reading
     program = reading.program
     if program.amp and (around.need is None or around.need.edits):
         return Result("already", source)
@@ -105,7 +106,8 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
 
     def rules(edits: list[Edit]) -> Hazards:  # called only if there is something to convert
         nonlocal search
-        search = search._replace(modules=tuple(library.imports_of(around.path)))
+        imported = (f for f in library.imported_by(file) if f.speaks_of_torch)
+        search = search._replace(modules=tuple((f.path, f.reading) for f in imported))
         found = find(reading, edits, search)
         if options.runtime == "torch":
             found.refusals.extend(_beyond_torch(search))
@@ -147,7 +149,13 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around:
         output = emit(source, plan)
         if not _keeps_lines(source, output, edits):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
-        around = _with_parts(plan, around, options)
+        for need in (n for n in plan.needs if n.edits):
+            assert around.finder is not None  # from where the other file is known
+            other = _converted_for(need, around.finder, around.path, options)
+            if other.status != "converted":
+                reasons = "; ".join(f"{d.code} {d.message}" for d in other.diagnostics)
+                return _refused(source, "AMP926", 1, 1, f"{os.path.relpath(need.path)}:{need.line}, refused itself: {reasons}")
+            around = around._replace(finder=_Instead(around.finder, need.path, parse(other.output), around.path))
         prove(source, output, search, around.path, around.finder)
     except UnreadableError as error:
         return _refused(source, "AMP920", error.line, error.column, "libcst does not read it")
@@ -175,19 +183,10 @@ class _Instead:
         return self._finder.source(path)
 
 
-def _with_parts(plan: Plan, around: Surroundings, options: Options) -> Surroundings:
-    """The surroundings in which the parts of the training step that are in other files are converted. Raises ProofError if one
-    cannot be."""
-    from ampify.proof import ProofError
-
-    for need in (n for n in plan.needs if n.edits):
-        assert around.finder is not None
-        source = around.finder.source(need.path) or b""
-        found = convert(source, options, Surroundings(need.path, _Instead(around.finder, need.path, None, around.path), need))
-        if found.status != "converted":
-            raise ProofError(f"{need.path} cannot be converted with it: {'; '.join(d.message for d in found.diagnostics)}")
-        around = around._replace(finder=_Instead(around.finder, need.path, parse(found.output), around.path))
-    return around
+def _converted_for(need: Need, finder: Finder, script: str, options: Options) -> Result:
+    """Another file, converted with what a script needs there."""
+    source = finder.source(need.path) or b""
+    return convert(source, options, Surroundings(need.path, _Instead(finder, need.path, None, script), need))
 
 
 def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...]) -> bool:

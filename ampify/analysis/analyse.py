@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from ampify.analysis import hazards, parts, sharding, stepless
 from ampify.analysis.existing import amp_in_use
-from ampify.analysis.flow import Builder
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.library import File, Library
 from ampify.analysis.names import Names
@@ -45,10 +44,9 @@ def read_file(file: File) -> Reading:
     amp = amp_in_use(tree, names)
     scopes: list[Scope] = []
     refusals: list[Refusal] = []
-    builders = [Builder(sites, numbers, frame, file.library.builders) for frame in frames.all]
+    builders = [file.library.builders[frame] for frame in frames.all]
     closures: dict[ast.AST, str] = {}
     for builder in builders:
-        builder.read()
         closures.update(builder.closures())
     if closures:  # calls of them by their names mean something else now
         sites.closures.update(closures)
@@ -70,7 +68,7 @@ def read_file(file: File) -> Reading:
         states.extend(state for builder in builders for state in builder.checkpoints())
         refusals.extend(hazards.find(tree, names, sites))
         refusals.extend(parts.find(tree, [b.frame for b, _ in built if b.number in called], roles))
-        refusals.extend(parts.unseen(tree, _readers(built), roles))
+        refusals.extend(parts.unseen(tree, _readers(file), roles))
         refusals.extend(_unseen_elsewhere(file))
     program = Program(
         tuple(scopes),
@@ -93,26 +91,28 @@ def read_file(file: File) -> Reading:
     return Reading(tree, names, frames, file.alone, numbers, program)
 
 
-def _readers(built: list[tuple[Builder, Scope | None]]) -> dict[Frame, frozenset[str]]:
+def _readers(file: File) -> dict[Frame, frozenset[str]]:
     """The functions that look at gradients and do not go backward themselves, with what they look at."""
     found: dict[Frame, frozenset[str]] = {}
-    for builder, scope in built:
-        reads = [e for f in builder.facts.values() for e in f.events if e.kind in (Kind.READ, Kind.REPLACE) and not e.soft]
-        if reads and builder.frame.parent is not None and not (scope is not None and trains([scope])):
+    for frame in file.frames.all:
+        facts = file.library.builders[frame].facts.values()
+        reads = [e for f in facts for e in f.events if e.kind in (Kind.READ, Kind.REPLACE) and not e.soft]
+        if reads and frame.parent is not None and not file.library.summaries.of(frame).backward:
             bare = any(not e.roots for e in reads)
-            found[builder.frame] = frozenset() if bare else frozenset(r for e in reads for r in e.roots)
+            found[frame] = frozenset() if bare else frozenset(r for e in reads for r in e.roots)
     return found
 
 
 def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
     """What looks at gradients where nobody sees it, by way of the files that this one imports."""
-    for other in [f for f in file.library.files.values() if f is not None and f is not file and f.speaks_of_gradients]:
-        builders = [(file.library.builders[frame], None) for frame in other.frames.all]
-        readers = _readers([(b, b.scope({})) for b, _ in builders])
+    for other in file.library.imported_by(file):
+        if not other.speaks_of_gradients:
+            continue
+        readers = _readers(other)
         for refusal in parts.unseen(other.tree, readers, other.roles):
             yield Refusal("AMP904", 1, 0, f"{refusal.detail} ({os.path.relpath(other.path)}:{refusal.line})")
-        methods = {f: looked for f, looked in readers.items() if f.owner is not None and parts.is_property(f)}
-        yield from parts.unseen(file.tree, methods, file.roles)
+        properties = {frame: looked for frame, looked in readers.items() if parts.is_property(frame)}
+        yield from parts.unseen(file.tree, properties, file.roles)
 
 
 def _elsewhere(file: File, scopes: list[Scope]) -> list[Scope]:

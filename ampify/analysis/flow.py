@@ -11,7 +11,7 @@ from ampify.analysis.calls import Context, arguments
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.roles import Role, Roles, Source
+from ampify.analysis.roles import Role, Source
 from ampify.analysis.sites import Sites
 from ampify.analysis.syntax import blocks_of, defs_and_uses, is_false, own_statements, shown, uses_of
 from ampify.analysis.vocabulary import DETACHING
@@ -58,11 +58,10 @@ class _View(NamedTuple):
     context: Context
     optimizers: tuple[Optimizer, ...]
     refusals: list[Refusal]
-    roles: Roles
 
     def roots(self, raw: Raw) -> frozenset[str]:
         """What an event touches, by the names of the scope; see Raw."""
-        return owners.outside(raw.roots, self.context, self.roles)
+        return owners.outside(raw.roots, self.context)
 
 
 class Builder:
@@ -111,7 +110,7 @@ class Builder:
         for group, other in self.sites.groups.confused(list(steps), self.frame):
             detail = f"`{other}` may be one of `{group.removesuffix(GROUP)}`"
             self.found.append(Refusal("AMP913", steps[group].line, steps[group].column, detail))
-        view = _View(context, tuple(optimizers.values()), self.found, self.roles)
+        view = _View(context, tuple(optimizers.values()), self.found)
         body = self._block(node.body, view)
         return Scope(
             self.frame.name,
@@ -179,7 +178,7 @@ class Builder:
         if given and context.outer is not None:
             if found := self.builders[context.outer.frame]._owned_in(given, context.outer):
                 return found
-        return owners.outside(self._owned(key), context, self.roles)
+        return owners.outside(self._owned(key), context)
 
     def _runs(self, raw: Raw, context: Context) -> Iterator[tuple[Builder, Context]]:
         """The functions that a call runs for a training step or a part of one, and what their names mean."""

@@ -24,7 +24,7 @@ MODULES = 200  # files that are read for one script; what is beyond is a library
 
 
 class Finder(Protocol):
-    """What is known of the local files round a script. Paths are whatever names them well in messages."""
+    """What is known of the local files round a script, by their real paths."""
 
     def imported(self, path: str, level: int, name: str) -> str | None:
         """The file that a file imports by a module's name, or by the name of something in a package."""
@@ -71,6 +71,11 @@ class File:
         from ampify.analysis.analyse import read_file
 
         return read_file(self)
+
+    @property
+    def speaks_of_torch(self) -> bool:
+        """Whether the file imports anything of torch's."""
+        return any(target.startswith("torch") for target in self.names.aliases.values())
 
     @cached_property
     def speaks_of_gradients(self) -> bool:
@@ -183,19 +188,18 @@ class Library:
             self.files[path] = File(tree, path, self, APART * len(self.files)) if tree is not None else None
         return self.files[path]
 
-    def imports_of(self, path: str) -> Iterator[tuple[str, Reading]]:
-        """The files that a file imports, itself or through others, that have to do with torch."""
-        seen = {path}
-        queue = [path]
+    def imported_by(self, file: File) -> Iterator[File]:
+        """The files that a file imports, itself or through others."""
+        seen = {file.path}
+        queue = [file]
         while queue and self.finder is not None:
-            file = self.files.get(queue.pop())
-            for level, name in imports(file.tree) if file is not None else ():
-                found = self.imported(file, level, name) if file is not None else None
+            importing = queue.pop()
+            for level, name in imports(importing.tree):
+                found = self.imported(importing, level, name)
                 if found is not None and found.path not in seen:
                     seen.add(found.path)
-                    queue.append(found.path)
-                    if any(target.startswith("torch") for target in found.names.aliases.values()):
-                        yield found.path, found.reading
+                    queue.append(found)
+                    yield found
 
     def imported(self, importer: File, level: int, name: str) -> File | None:
         """The file that an import means."""

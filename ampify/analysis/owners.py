@@ -94,13 +94,14 @@ def _inside(value: ast.expr, roles: Roles) -> list[str]:
     return _inside(value.args[0], roles) if wraps and value.args else []
 
 
-def outside(found: frozenset[str], context: Context, roles: Roles) -> frozenset[str]:
+def outside(found: frozenset[str], context: Context) -> frozenset[str]:
     """Owners of parameters that a function speaks of, by the names of the scope that it runs as a part of at one place.
 
     Its own parameters are what is passed there, and nothing of what other callers pass. Marks before a name (`@`, `=`) stay.
     """
     if context.outer is None:
         return found
+    roles = context.frame.home.file.roles
     marks = {r: r[:1] if r[0] in "=@" else "" for r in found if r != "*"}
     plain = {r: r.removeprefix(mark) for r, mark in marks.items()}
     others: set[str] = set()
@@ -114,7 +115,7 @@ def outside(found: frozenset[str], context: Context, roles: Roles) -> frozenset[
         if passed is not None and not marks[root] and (not dotted(passed) or first(text) == text):
             where = context.outer.frame
             inner = canonical(passed, where, roles) if dotted(passed) else roots(passed, where, roles)
-            texts |= outside(inner, context.outer, roles)
+            texts |= outside(inner, context.outer)
         elif text not in others:
             texts.add(marks[root] + context.key(text, shared=not marks[root]))
     return frozenset(texts)

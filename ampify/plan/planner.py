@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 from ampify.plan.checkpoints import key_of, lost_states, plan_checkpoints
@@ -58,23 +57,22 @@ def make_plan(
     regions = Regions(program)
     wraps = regions.plan()
     refusals.extend(regions.refusals)
-    planned: dict[int, list[Edit]] = {}  # by the number of the scope
+    planned: list[tuple[Scope, list[Edit]]] = []
     for scope in program.scopes:
         edits.extend(uncovered(scope, wraps))
     for scope in program.whole():
         scope_edits, scope_refusals = _plan_scope(scope, wraps, plain)
-        planned[scope.number] = scope_edits
+        planned.append((scope, scope_edits))
         refusals.extend(scope_refusals)
     refusals.extend(_disagreements(program, planned))
-    edits = list(dict.fromkeys([*given, *edits, *(e for scope_edits in planned.values() for e in scope_edits)]))
+    edits = list(dict.fromkeys([*given, *edits, *(e for _, scope_edits in planned for e in scope_edits)]))
     if refusals:
         return Plan(refusals=_telling(refusals))
     if not given and not any(isinstance(e, Rewrite) for e in edits):
         return Plan()
     needs = tuple(_parts_elsewhere(program, edits))
     if plain and (needs or given):  # every file would have a scaler of its own
-        where = f"a scaler that {os.path.relpath(needs[0].path)} has too" if needs else "a scaler that another file has too"
-        return Plan(refusals=(Refusal("AMP923", 1, 0, where),))
+        return Plan(refusals=(Refusal("AMP923", 1, 0, "one scaler for a training step in several files"),))
     edits = [e for e in edits if anchor(e) < APART]
     key, saves = key_of(program), not plain and not program.keyed  # torch's scaler loads no checkpoint without its state
     for scope in program.own():
@@ -193,12 +191,12 @@ def _beyond_torch(program: Program, edits: list[Edit], after: int) -> Iterator[t
             yield line, "CUDA_VISIBLE_DEVICES comes too late for the module level, where torch would look for devices"
 
 
-def _disagreements(program: Program, planned: dict[int, list[Edit]]) -> Iterator[Refusal]:
+def _disagreements(program: Program, planned: list[tuple[Scope, list[Edit]]]) -> Iterator[Refusal]:
     """The functions that do a part of several training steps, and would need other statements of the scaler in each."""
     by_number = {scope.number: scope for scope in program.scopes}
     wanted: dict[int, set[frozenset[Edit]]] = {}
-    for root, edits in planned.items():
-        for number in by_number[root].parts() & by_number.keys():  # not those that do nothing, in place of one that does
+    for root, edits in planned:
+        for number in root.parts() & by_number.keys():  # not those that do nothing, in place of one that does
             inside = {s.number for s in by_number[number].statements()}
             wanted.setdefault(number, set()).add(frozenset(e for e in edits if isinstance(e, Insert) and e.at in inside))
     for number, choices in wanted.items():

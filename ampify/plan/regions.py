@@ -21,7 +21,7 @@ class Regions:
     def __init__(self, program: Program) -> None:
         whole = list(program.whole())
         parts = {number for scope in whole for number in scope.parts()}
-        self.own = [*whole, *(scope for scope in program.scopes if scope.number in parts and scope not in whole)]
+        self.own = [*whole, *(scope for scope in program.scopes if scope.number in parts)]
         self.scopes = {(scope.path, scope.number): scope for scope in program.scopes}
         self.places = {key: Places(scope) for key, scope in self.scopes.items()}
         self.calls: dict[int, list[tuple[Scope, Stmt, Call]]] = {}  # by function, where it is called for a training step

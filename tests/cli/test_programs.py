@@ -273,3 +273,14 @@ def test_gradients_looked_at_out_of_sight_refuse_the_script(name: str) -> None:
         assert main(["."]) == 3  # nobody knows when it runs
     else:
         assert main(["."]) == 0
+
+
+def test_a_part_whose_file_cannot_be_rewritten_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its formatting would not be kept: the script is refused with that reason."""
+    put(parts__optim="note = 1\r# a lone carriage return\n" + OPTIM, train=TRAIN)
+    for paths in (["train.py"], ["."]):
+        assert main(paths) == 3
+        shown = capsys.readouterr().err
+        assert "train.py:1:1: AMP926" in shown
+        assert "AMP920" in shown
+    assert Path("train.py").read_text() == TRAIN

@@ -13,6 +13,7 @@ from ampify.convert import convert
 from ampify.source import is_candidate
 
 # Files with a training step, or something like one, that is left alone. Refused is fine; converted, or a bug, is not.
+# What TESTS names does train, and may be converted.
 REFUSED = {
     "torch/_dynamo/external_utils.py",
     "torch/_inductor/fx_passes/numeric_utils.py",
