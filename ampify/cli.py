@@ -1,9 +1,10 @@
 """The command line: options in, exit code out."""
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 UNUSABLE, OWN_BUG, INTERRUPTED = 3, 123, 130
+GARBAGE = 100_000  # objects between two looks for garbage: syntax trees are many objects, and hardly any of it
 
 EPILOG = """\b
 Examples:
@@ -122,6 +124,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OWN_BUG
 
 
+def run() -> NoReturn:
+    """The console script: runs the command, and leaves with its exit code."""
+    from ampify.report import streams
+
+    gc.set_threshold(GARBAGE, 20, 20)
+    streams.leave(main())
+
+
 def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
     """The rules that are left out."""
     if not only and not skip:
@@ -212,4 +222,4 @@ def _print_json(outcomes: "Iterable[Outcome]") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()
