@@ -131,12 +131,12 @@ class _Emitter:
                 continue
             for at, span, piece in self.pieces(row, index, indent):
                 last = at + span - 1
-                before = self.inserted(self.before, at)
+                before = self.inserted(self.before, at, piece)
                 if before:
                     above, own = nodes.split_leading(piece.leading_lines)
                     before[0] = before[0].with_changes(leading_lines=above)
                     piece = piece.with_changes(leading_lines=own)
-                after = self.inserted(self.after, last if isinstance(piece, cst.SimpleStatementLine) else at)
+                after = self.inserted(self.after, last if isinstance(piece, cst.SimpleStatementLine) else at, piece)
                 if wrap is None and at in self.wraps:
                     wrap = self.wraps[at]
                     out.extend(before)
@@ -152,11 +152,12 @@ class _Emitter:
             raise RenderError("a region does not end in its block")
         return out
 
-    def inserted(self, side: dict[int, list[Insert]], at: int) -> list[Row]:
-        return [nodes.line(self.small(edit)) for edit in side.get(at, ())]
+    def inserted(self, side: dict[int, list[Insert]], at: int, beside: cst.CSTNode) -> list[Row]:
+        return [nodes.line(self.small(edit, beside)) for edit in side.get(at, ())]
 
-    def small(self, edit: Insert) -> cst.BaseSmallStatement:
-        return nodes.statement(edit.text.format(**self.names))
+    def small(self, edit: Insert, beside: cst.CSTNode) -> cst.BaseSmallStatement:
+        """What is inserted beside a statement, with that one's quotes."""
+        return nodes.statement(nodes.quoted(edit.text.format(**self.names), beside))
 
     def region(self, rows: list[Row], indent: str, context: str) -> cst.With:
         """A region round rows; what stood above the first of them stands above the region."""
@@ -202,10 +203,10 @@ class _Emitter:
         out: list[cst.BaseSmallStatement] = []
         for i, small in enumerate(smalls):
             if i > 0:
-                out.extend(self.small(e) for e in self.before.pop(index + i, []))
+                out.extend(self.small(e, small) for e in self.before.pop(index + i, []))
             out.append(small)
             if i < len(smalls) - 1:
-                out.extend(self.small(e) for e in self.after.pop(index + i, []))
+                out.extend(self.small(e, small) for e in self.after.pop(index + i, []))
         return self.separated(out)
 
     @staticmethod
@@ -257,9 +258,9 @@ class _Emitter:
         if not any(i in self.wraps or i in self.disabled for i in indices):
             smalls: list[cst.BaseSmallStatement] = []
             for i, small in zip(indices, suite.body, strict=True):
-                smalls.extend(self.small(e) for e in self.before.get(i, ()))
+                smalls.extend(self.small(e, small) for e in self.before.get(i, ()))
                 smalls.append(self.rewritten(small, i))
-                smalls.extend(self.small(e) for e in self.after.get(i, ()))
+                smalls.extend(self.small(e, small) for e in self.after.get(i, ()))
             return suite.with_changes(body=self.separated(smalls))
         row = cst.SimpleStatementLine(suite.body, trailing_whitespace=suite.trailing_whitespace)
         return cst.IndentedBlock(self.body([row], first, indent + self.step))

@@ -22,6 +22,14 @@ def statement(text: str) -> cst.BaseSmallStatement:
     return parsed.body[0]
 
 
+def quoted(text: str, beside: cst.CSTNode) -> str:
+    """The text of a statement with its single quotes as double ones, if the statement beside it has only such."""
+    if "'" not in text or '"' in text:
+        return text
+    code = cst.Module([]).code_for_node(beside)
+    return text.replace("'", '"') if '"' in code and "'" not in code else text
+
+
 def runtime_import(names: Sequence[tuple[str, str]], relative: bool) -> cst.SimpleStatementLine:
     """`from ampify_runtime import name, name as alias`; with `relative` from the module of that name in the same package."""
     aliases = [
