@@ -19,7 +19,7 @@ class Written(NamedTuple):
 
 
 def changed_line(original: bytes, output: bytes, pairs: Iterable[tuple[ast.stmt, ast.stmt]], written: Written) -> str:
-    """What an output changes outside of its edits, or an empty string; `pairs` are the statements of both, as erasing matches them."""
+    """What an output changes outside of its edits, or an empty string; `pairs` are the statements that erasing matches."""
     if original.startswith(BOM) != output.startswith(BOM):
         return "the byte order mark"
     before, after = original.splitlines(keepends=True), output.splitlines(keepends=True)
@@ -28,19 +28,30 @@ def changed_line(original: bytes, output: bytes, pairs: Iterable[tuple[ast.stmt,
         return "the line ends"
     if original and original.endswith(b"\n") != output.endswith(b"\n"):
         return "the end of the last line"
-    old, new = _touched(pairs, before, after, written.lines)
-    kept = [(number, line) for number, line in enumerate(before, 1) if number not in old]
-    at, apart = 0, _blank_round(written.apart, after)
-    for number, line in enumerate(after, 1):
+    old, new, edited = _touched(pairs, before, after, written.lines)
+    for x, y in edited:
+        was, now = (lines[stmt.lineno - 1][: stmt.col_offset] for lines, stmt in ((before, x), (after, y)))
+        if not _same(was, now, any(first < y.lineno <= last for first, last in written.regions)):
+            return f"the indentation of line {y.lineno}"
+    kept = _sequence(before, old, [x.lineno for x, _ in edited])
+    apart, at = _blank_round(written.apart, after), 0
+    for number, line in _sequence(after, new, [y.lineno for _, y in edited]):
         if number in apart:
             while at < len(kept) and not kept[at][1].strip():
                 at += 1
-        elif number not in new:
-            deeper = any(first < number <= last for first, last in written.regions)
-            if at == len(kept) or not _same(kept[at][1], line, deeper):
-                return f"line {number}"
-            at += 1
+            continue
+        deeper = any(first < number <= last for first, last in written.regions)
+        if at == len(kept) or not _same(kept[at][1], line, deeper):
+            return f"line {number}"
+        at += 1
     return f"line {kept[at][0]} of the original" if at < len(kept) else ""
+
+
+def _sequence(lines: list[bytes], left_out: set[int], starts: list[int]) -> list[tuple[int, bytes]]:
+    """The lines by their numbers without those left out; but where an edited statement begins there is a mark for it."""
+    marks = {number: b"edited %d" % index for index, number in enumerate(starts)}
+    numbered = ((number, marks.get(number, b"") if number in left_out else line) for number, line in enumerate(lines, 1))
+    return [(number, line) for number, line in numbered if number not in left_out or line]
 
 
 def _blank_round(numbers: set[int], lines: list[bytes]) -> set[int]:
@@ -61,10 +72,11 @@ def _same(old: bytes, new: bytes, deeper: bool) -> bool:
 
 def _touched(
     pairs: Iterable[tuple[ast.stmt, ast.stmt]], before: list[bytes], after: list[bytes], ours: set[int]
-) -> tuple[set[int], set[int]]:
-    """The lines that edits are in, of the original and of the output."""
+) -> tuple[set[int], set[int], list[tuple[ast.stmt, ast.stmt]]]:
+    """The lines that edits are in, of the original and of the output, and the statements of their own lines that are edited."""
     old: set[int] = set()
     new = set(ours)
+    alone: list[tuple[ast.stmt, ast.stmt]] = []
     previous: tuple[range, range] | None = None
     for x, y in sorted(pairs, key=lambda pair: (pair[0].lineno, pair[0].col_offset, -(pair[0].end_lineno or 0))):
         spans = _own_lines(x), _own_lines(y)
@@ -79,8 +91,10 @@ def _touched(
         if edited:
             old.update(spans[0])
             new.update(spans[1])
+            if not any(glued):
+                alone.append((x, y))
         previous = spans
-    return old, new
+    return old, new, alone
 
 
 def _own_lines(stmt: ast.stmt) -> range:

@@ -180,9 +180,9 @@ def _disabled(reading: Reading, search: Search) -> None:
     """Autocast is off only round single statements for which a rule asks for it."""
     withs = [stmt for stmt in reading.numbers if isinstance(stmt, ast.With)]
     off = [s for s in withs if any(reading.names.is_disabled(item.context_expr) for item in s.items)]
-    asked = disabled(reading, search) if off else set()
+    asked = disabled(reading, search) if off else {}
     for stmt in off:
-        if len(stmt.body) > 1 or reading.numbers[stmt.body[0]][0] not in asked:
+        if len(stmt.body) > 1 or not asked.get(reading.numbers[stmt.body[0]][0]):
             raise ProofError(f"line {stmt.lineno} of the output: autocast is off where nothing needs float32")
 
 
@@ -340,9 +340,7 @@ def _bare(node: ast.AST, names: Names) -> ast.AST | None:
     return None
 
 
-def _difference(
-    a: ast.AST, b: ast.AST, names: Names, pairs: list[tuple[ast.stmt, ast.stmt]], written: set[int]
-) -> str:
+def _difference(a: ast.AST, b: ast.AST, names: Names, pairs: list[tuple[ast.stmt, ast.stmt]], written: set[int]) -> str:
     """Where two trees first differ, or an empty string; the second may have forms that change nothing in float32, whose lines
     are added to `written`. The statements of both come into `pairs`."""
     stack: list[tuple[object, object]] = [(a, b)]

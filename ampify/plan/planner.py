@@ -98,15 +98,13 @@ def make_plan(
 
 
 def left_over(program: Program, plain: bool) -> bool:
-    """Whether a converted file has what training through the scaler asks for besides its steps, and what does not go through it:
-    gradients that are part of a loss, schedules, or checkpoints without the scaler's state. `plain`: the scaler is torch's own."""
+    """Whether there is something in a converted file that conversion leaves in none: gradients that are part of a loss and
+    schedules past the scaler, or checkpoints without its state. With `plain` the scaler is torch's own."""
     if not any(e.kind is Kind.BACKWARD and e.done for scope in program.own() for s in scope.run() for e in s.events):
         return False
     key, saves = key_of(program), not plain and not program.keyed
     return any(
-        plan_penalties(scope)
-        or (not plain and plan_schedules(scope))
-        or (saves and plan_checkpoints(scope, Places(scope), key))
+        plan_penalties(scope) or (not plain and plan_schedules(scope)) or (saves and plan_checkpoints(scope, Places(scope), key))
         for scope in program.own()
     )
 

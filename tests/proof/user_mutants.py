@@ -87,9 +87,13 @@ def duplicate_a_statement(text: str) -> Iterator[str]:
 
 @operator
 def move_a_statement_behind_its_block(text: str) -> Iterator[str]:
+    """But not out of a region."""
     for lines, at in _found(text, re.compile(r"^ +\S")):
-        if at + 1 < len(lines) and _simple(lines[at]) and not OWN.search(lines[at]) and lines[at + 1].strip():
+        if at + 1 < len(lines) and _simple(lines[at]) and re.match(r" *\w", lines[at]) and lines[at + 1].strip():
             if 0 < _indent(lines[at + 1]) < _indent(lines[at]) and _indent(lines[at - 1]) == _indent(lines[at]):
+                header = next(line for line in reversed(lines[:at]) if line.strip() and _indent(line) < _indent(lines[at]))
+                if "autocast()" in header:
+                    continue
                 lines[at] = " " * _indent(lines[at + 1]) + lines[at].strip()
                 yield "\n".join(lines)
 
@@ -157,7 +161,12 @@ def configure_what_nobody_asked_for(text: str) -> Iterator[str]:
     line = "from ampify_runtime import autocast, scaler\n"
     if line in text:
         new = "from ampify_runtime import autocast, configure, scaler\n"
-        for call in ('configure(mode="off")', 'configure(mode="scale-only")', "configure(init_scale=1.0)", 'configure(device="cpu")'):
+        for call in (
+            'configure(mode="off")',
+            'configure(mode="scale-only")',
+            "configure(init_scale=1.0)",
+            'configure(device="cpu")',
+        ):
             yield text.replace(line, new + call + "\n")
 
 
@@ -225,7 +234,7 @@ def an_update_behind_the_unscale(text: str) -> Iterator[str]:
 def an_update_in_front_of_the_backward(text: str) -> Iterator[str]:
     """In every micro-batch of an accumulation; elsewhere it comes to the same as an update behind the step."""
     for lines, at in _found(text, re.compile(r"^ *scaler\.scale\(.*\)\.backward\(\)$")):
-        if any("% " in line and line.strip().startswith("if ") for line in lines[at : at + 4]):
+        if any(re.match(r" *if .*% .*:$", a) and OWN.search(b) for a, b in zip(lines[at:], lines[at + 1 : at + 4], strict=False)):
             lines.insert(at, " " * _indent(lines[at]) + "scaler.update()")
             yield "\n".join(lines)
 
