@@ -67,7 +67,9 @@ def _blank_round(numbers: set[int], lines: list[bytes]) -> set[int]:
 
 
 def _same(old: bytes, new: bytes, deeper: bool) -> bool:
-    return old == new or (deeper and new.endswith(old) and not new[: len(new) - len(old)].strip())
+    """Whether two lines are the same, but for white space that one has more of in front where it stands `deeper`."""
+    bare = new.lstrip(b" \t")
+    return old == new or (deeper and old.lstrip(b" \t") == bare and len(new) > len(old))
 
 
 def _touched(
