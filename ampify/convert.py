@@ -147,7 +147,7 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around:
     edits = _applied(tree, plan)
     try:
         output = emit(source, plan)
-        if not _keeps_lines(source, output, edits):
+        if not _keeps_lines(source, output, edits, _joined(source, tree, plan)):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
         for need in (n for n in plan.needs if n.edits):
             assert around.finder is not None  # from where the other file is known
@@ -189,9 +189,25 @@ def _converted_for(need: Need, finder: Finder, script: str, options: Options) ->
     return convert(source, options, Surroundings(need.path, _Instead(finder, need.path, None, script), need))
 
 
-def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...]) -> bool:
+def _joined(source: bytes, tree: ast.Module, plan: Plan) -> set[int]:
+    """The lines that something is inserted into, as they hold more than the statement before or behind which it is to stand."""
+    from ampify.analysis.flow import number
+    from ampify.plan.edits import Insert
+
+    at = {edit.at for edit in plan.edits if isinstance(edit, Insert)}
+    lines = source.splitlines()
+    joined: set[int] = set()
+    for stmt, (index, _) in number(tree).items():
+        if index in at:
+            first, last = stmt.lineno, stmt.end_lineno or stmt.lineno
+            if lines[first - 1][: stmt.col_offset].strip() or lines[last - 1][stmt.end_col_offset :].lstrip().startswith(b";"):
+                joined.update((first, last))
+    return joined
+
+
+def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...], joined: set[int]) -> bool:
     """Whether all lines outside of edits are in the output, byte for byte and in order: libcst loses some white space."""
-    edited = {line for e in edits if e.code not in INSERTIONS for line in range(e.line, e.end_line + 1)}
+    edited = joined.union(line for e in edits if e.code not in INSERTIONS for line in range(e.line, e.end_line + 1))
     written = iter(output.splitlines(keepends=True))
     return all(line in written for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in edited)
 

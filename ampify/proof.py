@@ -1,7 +1,8 @@
 """The promise, checked on every conversion from the two byte strings alone, and nothing of the plan.
 
 Erasure: undoing every form that ampify emits gives the original's syntax tree. Protocol: the scaler's state machine holds on all
-paths. Stability: converting the output again plans nothing. It compiles, and all comments are there.
+paths. Stability: converting the output again plans nothing. It compiles, all comments are there, and the lines that no edit is in
+are the original's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.library import Finder, Library
 from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.walk import walk
-from ampify.plan.planner import make_plan
+from ampify.lines import Written, changed_line
+from ampify.plan.planner import left_over, make_plan
 from ampify.plan.rules.search import Search, disabled, find
 from ampify.program import Kind, Program, Scope
 from ampify.protocol import Overlay, check
@@ -47,22 +49,48 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
     _same_comments(original, output)
     reading = read(after, path, Library(finder))
     names, known = reading.names, Names(before)
+    written = _written(names)
     _imports_first(after, names)
     _own_keys(known, names)
     _protocol(reading.program, names.plain is not None)
     plan, hazards = make_plan(reading.program), find(reading, (), search)
     refused = plan.refusals or hazards.refusals or (reading.program.refusals and not reading.program.stepless)
-    if refused or plan.edits or hazards.edits:
+    if refused or plan.edits or hazards.edits or left_over(reading.program, names.plain is not None):
         raise ProofError("converting the output again would change it")
     _disabled(reading, search)
     added = _added_import(after, names)
     erased = erase(after, names)
-    difference = _difference(erase(before, known), erased, names)
+    pairs: list[tuple[ast.stmt, ast.stmt]] = []
+    difference = _difference(erase(before, known), erased, names, pairs, written.lines)
     if difference and added is not None:
         erased.body.remove(added)
-        difference = _difference(before, erased, names)
+        written.lines.add(added.lineno)
+        pairs.clear()
+        difference = _difference(before, erased, names, pairs, written.lines)
     if difference:
         raise ProofError(f"erasing the edits does not give the original back: {difference}")
+    if changed := changed_line(original, output, pairs, written):
+        raise ProofError(f"something changes outside of the edits: {changed}")
+
+
+def _written(names: Names) -> Written:
+    """Where the output speaks of the runtime, or of torch.amp's scaler and regions."""
+    eraser = _Eraser(names)
+    local = set(names.runtime.values())
+    written = Written(set(), [], set())
+    if names.plain is not None:
+        local |= {names.plain.enabled, names.plain.scaler}
+        written.apart.update(stmt.lineno for stmt in names.plain.statements)
+    written.lines.update(node.lineno for node in names.nodes.of(ast.Name) if node.id in local)
+    for stmt in names.nodes.imports:
+        if is_runtime(stmt):
+            written.lines.update(range(stmt.lineno, (stmt.end_lineno or stmt.lineno) + 1))
+    for block in names.nodes.of(ast.With):
+        if eraser.is_region(block):
+            written.lines.update(range(block.lineno, block.body[0].lineno))
+            written.regions.append((block.lineno, block.end_lineno or block.lineno))
+    written.apart.update(expression.lineno for expression in names.nodes.of(ast.Expr) if eraser.pins(expression))
+    return written
 
 
 def _imports_first(tree: ast.Module, names: Names) -> None:
@@ -148,9 +176,9 @@ def _disabled(reading: Reading, search: Search) -> None:
     """Autocast is off only round single statements for which a rule asks for it."""
     withs = [stmt for stmt in reading.numbers if isinstance(stmt, ast.With)]
     off = [s for s in withs if any(reading.names.is_disabled(item.context_expr) for item in s.items)]
-    asked = disabled(reading, search) if off else set()
+    asked = disabled(reading, search) if off else {}
     for stmt in off:
-        if len(stmt.body) > 1 or reading.numbers[stmt.body[0]][0] not in asked:
+        if len(stmt.body) > 1 or not asked.get(reading.numbers[stmt.body[0]][0]):
             raise ProofError(f"line {stmt.lineno} of the output: autocast is off where nothing needs float32")
 
 
@@ -220,23 +248,28 @@ class _Eraser(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def pins(self, stmt: ast.stmt) -> bool:
-        """Whether a statement is `configure(mode=...)`, which stands at module level only."""
+        """Whether a statement is `configure(mode="fp16")`, or bf16, which stands at module level only."""
         call = stmt.value if isinstance(stmt, ast.Expr) else None
-        return isinstance(call, ast.Call) and bool(self.configure) and dotted(call.func) == self.configure
+        if not isinstance(call, ast.Call) or not self.configure or dotted(call.func) != self.configure or call.args:
+            return False
+        return [(k.arg, getattr(k.value, "value", None)) for k in call.keywords] in ([("mode", "fp16")], [("mode", "bf16")])
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         return None if is_runtime(node) else node
 
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
+        ours = self.is_region(node)
         self.generic_visit(node)
+        return node.body if ours else node
+
+    def is_region(self, node: ast.With) -> bool:
         context = node.items[0].context_expr
-        ours = (
+        return (
             len(node.items) == 1
             and node.items[0].optional_vars is None
             and isinstance(context, ast.Call)
             and ast.dump(context) in self.regions
         )
-        return node.body if ours else node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.decorator_list = [d for d in node.decorator_list if dotted(d) not in self.decorators]
@@ -246,9 +279,11 @@ class _Eraser(ast.NodeTransformer):
         call = node.value
         if isinstance(call, ast.Call) and self.full_precision and dotted(call.func) == self.full_precision:
             return None if len(call.args) == 1 and not call.keywords else self.generic_visit(node)
-        operands = {"unscale_": 1, "update": 0, "load_state_dict": 1}.get(self.method(call))
+        method = self.method(call)
+        operands = {"unscale_": 1, "update": 0, "load_state_dict": 1}.get(method)
         if isinstance(call, ast.Call) and len(call.args) == operands and not call.keywords:
-            return None
+            if method != "load_state_dict" or _may_lack_it(call.args[0]):
+                return None
         return self.generic_visit(node)
 
     def is_state(self, node: ast.AST) -> bool:
@@ -280,6 +315,13 @@ class _Eraser(ast.NodeTransformer):
         return node
 
 
+def _may_lack_it(state: ast.expr) -> bool:
+    """`checkpoint.get(key, {})`: a checkpoint from before the conversion has no such key."""
+    if not isinstance(state, ast.Call) or not isinstance(state.func, ast.Attribute) or state.func.attr != "get" or state.keywords:
+        return False
+    return len(state.args) == 2 and isinstance(state.args[0], ast.Constant) and ast.unparse(state.args[1]) == "{}"
+
+
 def _bare(node: ast.AST, names: Names) -> ast.AST | None:
     """The expression in one of the forms that change nothing in float32: `x.float()`, `x.to(y.dtype)`, a constant within the
     limits of a dtype; None for anything else."""
@@ -296,8 +338,9 @@ def _bare(node: ast.AST, names: Names) -> ast.AST | None:
     return None
 
 
-def _difference(a: ast.AST, b: ast.AST, names: Names) -> str:
-    """Where two trees first differ, or an empty string; the second may have forms that change nothing in float32."""
+def _difference(a: ast.AST, b: ast.AST, names: Names, pairs: list[tuple[ast.stmt, ast.stmt]], written: set[int]) -> str:
+    """Where two trees first differ, or an empty string; the second may have forms that change nothing in float32, whose lines
+    are added to `written`. The statements of both come into `pairs`."""
     stack: list[tuple[object, object]] = [(a, b)]
     line = 1
     while stack:
@@ -306,9 +349,12 @@ def _difference(a: ast.AST, b: ast.AST, names: Names) -> str:
             inner = _bare(y, names)
             if inner is not None and not _alike(x, y, names):
                 stack.append((x, inner))
+                written.update(range(y.lineno, (y.end_lineno or y.lineno) + 1))
                 continue
         if type(x) is not type(y):
             return f"line {line}"
+        if isinstance(x, ast.stmt) and isinstance(y, ast.stmt):
+            pairs.append((x, y))
         if isinstance(x, ast.AST):
             line = getattr(x, "lineno", line)
             for field in x._fields:

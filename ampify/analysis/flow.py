@@ -225,6 +225,10 @@ class Builder:
                 given = value.args[:1] or [k.value for k in value.keywords if k.arg == "params"]
                 for argument in given:
                     roots |= owners.roots(argument, where, self.roles)
+        for call, where in self.sites.frames.calls_named("add_param_group", True) if roots else ():
+            same = isinstance(call.func, ast.Attribute) and dotted(call.func.value) == key
+            if (same or where is not self.frame) and call.args:
+                roots |= owners.roots(call.args[0], where, self.roles)
         return frozenset(roots)
 
     def _constructs(self, call: ast.Call, frame: Frame) -> bool:

@@ -8,7 +8,7 @@ from ampify.analysis import owners
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles
-from ampify.analysis.syntax import is_none
+from ampify.analysis.syntax import is_none, own_statements
 from ampify.analysis.vocabulary import CLEARING, WRITERS
 from ampify.analysis.walk import walk
 
@@ -40,14 +40,27 @@ def owner_of(tensor: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
     """Whose parameter a tensor is: the roots of the loop that yields it, the model it lies in, or `=text` for itself alone."""
     roles = roles.at(frame)
     text = dotted(tensor).removesuffix(".data")
-    if any(b.how == "for" for b in roles.frames.lookup(text, frame, linked=True)):
-        return owners.roots(tensor, frame, roles)
+    ways = roles.frames.lookup(text, frame, linked=True)
+    if any(b.how == "for" for b in ways):
+        loop = _loop_round(tensor, text, frame) if all(b.how == "for" for b in ways) else None
+        return owners.roots(tensor if loop is None else loop.iter, frame, roles)
     base: ast.expr = tensor
     while isinstance(base, (ast.Attribute, ast.Subscript)):
         base = base.value
         if dotted(base) and roles.of(base, frame) is Role.MODEL:
             return owners.canonical(base, frame, roles)
     return frozenset({f"={text}"})
+
+
+def _loop_round(node: ast.expr, name: str, frame: Frame) -> ast.For | None:
+    """The innermost loop round an expression that gives a name its value; other loops may use the name for something else."""
+    found = None
+    for stmt in own_statements(frame.node.body):
+        if isinstance(stmt, ast.For) and stmt.lineno <= node.lineno <= (stmt.end_lineno or stmt.lineno):
+            inside = stmt.body[0].lineno <= node.lineno <= (stmt.body[-1].end_lineno or node.lineno)
+            if inside and any(isinstance(n, ast.Name) and n.id == name for n in walk(stmt.target)):
+                found = stmt
+    return found
 
 
 def touched(node: ast.Call, frame: Frame, roles: Roles) -> frozenset[str]:
@@ -70,21 +83,40 @@ def touched(node: ast.Call, frame: Frame, roles: Roles) -> frozenset[str]:
     return frozenset(found)
 
 
-def clears_all(stmt: ast.For) -> bool:
-    """Whether a loop does nothing but clear the gradients of the parameters it runs over."""
-    return "parameters" in ast.dump(stmt.iter) and all(_clears(inner) for inner in stmt.body)
+def cleared_all(stmt: ast.For, frame: Frame, roles: Roles) -> frozenset[str]:
+    """Whose parameters a loop goes through, all of them, doing nothing but clear their gradients."""
+    if not any(isinstance(node, ast.Constant) and node.value is None for node in walk(stmt)) and "zero_" not in ast.dump(stmt):
+        return frozenset()  # by far the most loops
+    return owners.every(stmt.iter, frame, roles) if _clears(stmt.body) else frozenset()
 
 
-def _clears(stmt: ast.stmt) -> bool:
-    if isinstance(stmt, ast.If) and not stmt.orelse:
-        return all(_clears(inner) for inner in stmt.body)
-    if isinstance(stmt, ast.Assign):
-        target = stmt.targets[0]
-        return isinstance(target, ast.Attribute) and target.attr == "grad" and is_none(stmt.value)
-    if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
-        text = dotted(stmt.value.func)
-        return ".grad." in text and text.endswith(("zero_", "detach_"))
-    return False
+def _clears(body: list[ast.stmt]) -> bool:
+    """Whether statements clear gradients and do nothing else; under a condition that asks for more than whether there is one, not
+    all are cleared, and detaching a gradient clears none."""
+    cleared = False
+    for stmt in body:
+        if isinstance(stmt, ast.If) and not stmt.orelse and _asks_for_gradient(stmt.test):
+            cleared = _clears(stmt.body) or cleared
+        elif isinstance(stmt, ast.Assign):
+            target = stmt.targets[0]
+            if not (isinstance(target, ast.Attribute) and target.attr == "grad" and is_none(stmt.value)):
+                return False
+            cleared = True
+        elif isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
+            text = dotted(stmt.value.func)
+            if ".grad." not in text or not text.endswith(("zero_", "detach_")):
+                return False
+            cleared = cleared or text.endswith("zero_")
+        else:
+            return False
+    return cleared
+
+
+def _asks_for_gradient(test: ast.expr) -> bool:
+    """`p.grad is not None`, or `p.grad`."""
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.IsNot):
+        test = test.left if is_none(test.comparators[0]) else test
+    return isinstance(test, ast.Attribute) and test.attr == "grad"
 
 
 def each_cleared(stmt: ast.For, frame: Frame, roles: Roles) -> list[str]:
@@ -95,6 +127,8 @@ def each_cleared(stmt: ast.For, frame: Frame, roles: Roles) -> list[str]:
         value = bindings[0].value if len(bindings) == 1 and not bindings[0].path else None
     if not isinstance(value, (ast.Tuple, ast.List)) or not isinstance(stmt.target, ast.Name):
         return []
+    if any(isinstance(node, (ast.Break, ast.Continue, ast.Return)) for node in walk(stmt)):
+        return []  # it may leave some out
     clearing = f"{stmt.target.id}.zero_grad"
     calls = [s.value for s in stmt.body if isinstance(s, ast.Expr) and isinstance(s.value, ast.Call)]
     return [dotted(e) for e in value.elts if dotted(e)] if any(dotted(c.func) == clearing for c in calls) else []

@@ -26,6 +26,11 @@ def roots(node: ast.AST, frame: Frame, roles: Roles, seen: frozenset[str] = froz
     if isinstance(groups, ast.Attribute) and groups.attr == "param_groups":
         return frozenset({"@" + dotted(groups.value)})
     found: set[str] = set()
+    if groups is not node and dotted(groups):  # group["params"], in a loop through the groups
+        held = [b.value for b in roles.frames.lookup(dotted(groups), frame, linked=True) if b.how == "for"]
+        found = {"@" + dotted(v.value) for v in held if isinstance(v, ast.Attribute) and v.attr == "param_groups"}
+        if found:
+            return frozenset(found)
     text = dotted(node)
     if text:
         for binding in roles.frames.lookup(text, frame, linked=True) if text not in seen else ():
@@ -78,6 +83,34 @@ def canonical(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
                 value, rest = element(binding.value, binding.path)
                 queue.extend(_inside(value, roles) if not rest else ())
     return frozenset(texts)
+
+
+def certain(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
+    """The texts by which a model goes, as `canonical` gives them, if its name stands for one model only; else none."""
+    here = roles.at(frame)
+    ways = {
+        tuple(name for name in _inside(binding.value, here) if name != dotted(node))
+        for binding in here.frames.lookup(dotted(node), frame, linked=True)
+        if binding.how == "assign" and binding.value is not None and not binding.path
+    }
+    return canonical(node, frame, roles) if len(ways) < 2 else frozenset()
+
+
+def every(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
+    """The texts of the models all of whose parameters an expression gives; none if it may leave some out."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts = [node.left, node.right]
+    elif isinstance(node, (ast.List, ast.Tuple)) and all(isinstance(e, ast.Starred) for e in node.elts):
+        parts = [e.value for e in node.elts if isinstance(e, ast.Starred)]
+    elif not isinstance(node, ast.Call):
+        return frozenset()
+    elif isinstance(node.func, ast.Attribute) and node.func.attr in ("parameters", "named_parameters"):
+        return frozenset() if node.args or node.keywords else certain(node.func.value, frame, roles)
+    elif roles.at(frame).names.resolve(node.func).rpartition(".")[2] in ("list", "tuple", "chain") and not node.keywords:
+        parts = node.args
+    else:
+        return frozenset()
+    return frozenset().union(*(every(part, frame, roles) for part in parts))
 
 
 def _inside(value: ast.expr, roles: Roles) -> list[str]:

@@ -135,8 +135,8 @@ class _Reading:
             self.created(targets)
             self.told(targets)
         elif isinstance(self.stmt, ast.For):
-            if gradients.clears_all(self.stmt):
-                self.note(Kind.ZERO, self.stmt, owners.roots(self.stmt.iter, self.frame, self.roles))
+            if whose := gradients.cleared_all(self.stmt, self.frame, self.roles):
+                self.note(Kind.ZERO, self.stmt, whose)
             cleared = self.sites.groups.cleared(self.stmt, self.frame)
             for key in cleared or gradients.each_cleared(self.stmt, self.frame, self.roles):
                 self.note(Kind.ZERO, self.stmt, key=key)
@@ -494,7 +494,7 @@ class _Reading:
         elif self.roles.of(func.value, self.frame) in (Role.OPTIMIZER, Role.WRAPPER):
             self.note(Kind.ZERO, node, key=key)
         else:
-            self.note(Kind.ZERO, node, owners.canonical(func.value, self.frame, self.roles))
+            self.note(Kind.ZERO, node, owners.certain(func.value, self.frame, self.roles))
 
     def other_call(self, node: ast.Call, name: str) -> Compute:
         """A call of a function, of this file or not, that may do a part of the training step."""

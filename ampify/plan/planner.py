@@ -97,6 +97,18 @@ def make_plan(
     return plan if plan.refusals else plan._replace(notes=notes, needs=needs)
 
 
+def left_over(program: Program, plain: bool) -> bool:
+    """Whether there is something in a converted file that conversion leaves in none: gradients that are part of a loss and
+    schedules past the scaler, or checkpoints without its state. With `plain` the scaler is torch's own."""
+    if not any(e.kind is Kind.BACKWARD and e.done for scope in program.own() for s in scope.run() for e in s.events):
+        return False
+    key, saves = key_of(program), not plain and not program.keyed
+    return any(
+        plan_penalties(scope) or (not plain and plan_schedules(scope)) or (saves and plan_checkpoints(scope, Places(scope), key))
+        for scope in program.own()
+    )
+
+
 def make_module_plan(program: Program, runtime: str, rules: Rules) -> Plan:
     """The plan of a file without a training step, whose code runs under a script's autocast: what the rules write there."""
     found = rules([])

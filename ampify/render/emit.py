@@ -185,7 +185,7 @@ class _Emitter:
         cuts.append(len(smalls))
         pieces: list[tuple[int, int, Row]] = []
         for a, b in pairwise(cuts):
-            part = self.joined(smalls[a:b], index + a)
+            part = self.joined(smalls[a:b], index + a, b == len(smalls))
             piece: Row = row.with_changes(
                 body=part,
                 leading_lines=row.leading_lines if a == 0 else [],
@@ -196,10 +196,8 @@ class _Emitter:
             pieces.append((index + a, b - a, piece))
         return pieces
 
-    def joined(self, smalls: list[cst.BaseSmallStatement], index: int) -> list[cst.BaseSmallStatement]:
-        """The statements of one line; what is inserted between two of them joins the line."""
-        if len(smalls) == 1:
-            return [smalls[0].with_changes(semicolon=cst.MaybeSentinel.DEFAULT)] if _has_next(smalls[0]) else smalls
+    def joined(self, smalls: list[cst.BaseSmallStatement], index: int, last: bool) -> list[cst.BaseSmallStatement]:
+        """The statements of one line; what is inserted between two of them joins it. The semicolon of the `last` stays."""
         out: list[cst.BaseSmallStatement] = []
         for i, small in enumerate(smalls):
             if i > 0:
@@ -207,14 +205,13 @@ class _Emitter:
             out.append(small)
             if i < len(smalls) - 1:
                 out.extend(self.small(e, small) for e in self.after.pop(index + i, []))
-        return self.separated(out)
+        return self.separated(out, last)
 
     @staticmethod
-    def separated(smalls: list[cst.BaseSmallStatement]) -> list[cst.BaseSmallStatement]:
+    def separated(smalls: list[cst.BaseSmallStatement], last: bool) -> list[cst.BaseSmallStatement]:
         semicolon = cst.Semicolon(whitespace_after=cst.SimpleWhitespace(" "))
         out = [s if isinstance(s.semicolon, cst.Semicolon) else s.with_changes(semicolon=semicolon) for s in smalls[:-1]]
-        last = smalls[-1]
-        return [*out, last.with_changes(semicolon=cst.MaybeSentinel.DEFAULT) if _has_next(last) else last]
+        return [*out, smalls[-1] if last else smalls[-1].with_changes(semicolon=cst.MaybeSentinel.DEFAULT)]
 
     def rewritten(self, small: cst.BaseSmallStatement, index: int) -> cst.BaseSmallStatement:
         for edit in sorted(self.rewrites.get(index, ()), key=lambda e: -e.call):
@@ -261,14 +258,9 @@ class _Emitter:
                 smalls.extend(self.small(e, small) for e in self.before.get(i, ()))
                 smalls.append(self.rewritten(small, i))
                 smalls.extend(self.small(e, small) for e in self.after.get(i, ()))
-            return suite.with_changes(body=self.separated(smalls))
+            return suite.with_changes(body=self.separated(smalls, True))
         row = cst.SimpleStatementLine(suite.body, trailing_whitespace=suite.trailing_whitespace)
         return cst.IndentedBlock(self.body([row], first, indent + self.step))
-
-
-def _has_next(small: cst.BaseSmallStatement) -> bool:
-    """Whether a semicolon with another statement behind it belongs to a statement."""
-    return isinstance(getattr(small, "semicolon", None), cst.Semicolon)
 
 
 def _replaced(node: cst.CSTNode, field: str, new: cst.CSTNode) -> cst.CSTNode:

@@ -1,4 +1,7 @@
-"""Damage to converted scripts: each operator gives the ways in which it can spoil one, as new texts."""
+"""Damage to converted scripts: each operator gives the ways in which it can spoil one, as new texts.
+
+`python -m tests.proof.mutants` prints how many of each the proof kills; more operators are in user_mutants.py.
+"""
 
 import io
 import re
@@ -416,3 +419,9 @@ def configure_in_the_loop(text: str) -> Iterator[str]:
         for lines, at in _found(text.replace("import autocast, scaler\n", "import autocast, configure, scaler\n"), STEP):
             lines.insert(at, " " * _indent(lines[at]) + "configure(mode='bf16')")
             yield "\n".join(lines)
+
+
+if __name__ == "__main__":
+    from tests.proof.test_mutants import report
+
+    print(report())

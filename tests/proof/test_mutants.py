@@ -7,15 +7,23 @@ import pytest
 
 from ampify.proof import ProofError, prove
 from tests.fixtures_suite.cases import Case, all_cases
+from tests.proof import user_mutants
 from tests.proof.mutants import OPERATORS
 
-FAMILIES = {"accumulation", "basic", "checkpoints", "clip", "evaluation", "imports", "schedulers", "scripts", "several"}
+FAMILIES = {
+    *("accumulation", "basic", "calls", "checkpoints", "clip", "closures", "evaluation", "functions", "fuzzed", "hazards"),
+    *("imports", "penalties", "schedulers", "scripts", "several"),
+}
 PER_FIXTURE, PER_OPERATOR = 2, 11
 
 # Damage that nothing on the fixtures can be done with, or that leaves the meaning as it is, is not in the table of operators:
 #  * an update() too many after another one, and an unscale_() right before a step: the runtime does nothing, or what step() does;
 #  * a region that is dropped, or narrowed to a part of the forward: the rest runs in fp32, which is slower and not wrong;
-#  * a region round other statements that compute: whether that changes a value can only be seen by running it.
+#  * a region round other statements that compute: whether that changes a value can only be seen by running it;
+#  * white space inside of a statement that is edited, and comments beside one that was added: people lay these out as they like.
+
+# What may survive all the same: (operator, fixture), and why that is no hole.
+SURVIVORS: dict[tuple[str, str], str] = {}
 
 
 @cache
@@ -27,7 +35,7 @@ def outputs() -> list[tuple[Case, bytes, str]]:
 
 def _valid(text: str) -> bool:
     try:
-        ast.parse(text)
+        ast.parse(text.encode())
     except SyntaxError:
         return False
     return True
@@ -63,11 +71,24 @@ def test_all_die(name: str) -> None:
     found = mutants(name)
     survivors = [case for case, source, mutant in found if _survives(source, mutant)]
     assert found, "nothing to damage"
-    assert survivors == [], f"{len(survivors)} of {len(found)} survive"
+    unexplained = [case for case in survivors if (name, case) not in SURVIVORS]
+    assert unexplained == [], f"{len(unexplained)} of {len(found)} survive"
+
+
+def report() -> str:
+    """The kills by operator, as a table."""
+    rows, tried, killed = [], 0, 0
+    for name in OPERATORS:
+        found = mutants(name)
+        dead = sum(not _survives(source, mutant) for _, source, mutant in found)
+        tried, killed = tried + len(found), killed + dead
+        rows.append(f"{name:<50} {dead:>3} of {len(found):>3}")
+    return "\n".join([*rows, f"{f'all {len(OPERATORS)} operators':<50} {killed:>3} of {tried:>3}"])
 
 
 def test_there_are_many_operators() -> None:
-    assert len(OPERATORS) >= 15
+    assert len(OPERATORS) >= 90
+    assert user_mutants.swap_the_branches in OPERATORS.values()
     assert sum(len(mutants(name)) for name in ("drop an update", "drop a scale", "a plain step")) >= 25
 
 

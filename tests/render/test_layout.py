@@ -48,8 +48,8 @@ for x, y in data:
 for x, y in data:
     optimizer.zero_grad()
     with autocast():
-        loss = F.mse_loss(model(x), y)
-    scaler.scale(loss).backward(); scaler.step(optimizer)
+        loss = F.mse_loss(model(x), y);
+    scaler.scale(loss).backward(); scaler.step(optimizer);
     scaler.update()
 """,
     "a one-line if with a step": """

@@ -46,10 +46,11 @@ def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -
     return found
 
 
-def disabled(reading: Reading, search: Search) -> set[int]:
-    """The statements that stand with autocast off, or would have to, as if none did."""
+def disabled(reading: Reading, search: Search) -> dict[int, bool]:
+    """The statements that stand with autocast off, or would have to, as if none did, and whether all that enters is float32."""
     found = _find(_file(reading, (), search, through=True), search)
-    return {e.at for e in found.edits if isinstance(e, Disable)}
+    cast = {e.at for e in found.edits if isinstance(e, Splice)}
+    return {e.at: e.at not in cast for e in found.edits if isinstance(e, Disable)}
 
 
 def _file(reading: Reading, edits: Collection[Edit], search: Search, through: bool = False) -> File:

@@ -1,0 +1,114 @@
+"""The lines of an output: those without edits are the original's, byte for byte and in their order, deeper in regions only."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from typing import NamedTuple
+
+BOM = b"\xef\xbb\xbf"
+
+
+class Written(NamedTuple):
+    """What the output has of ampify's: lines with a name or a form of ours, regions from their header to their last line, and the
+    lines that are set apart by blank ones."""
+
+    lines: set[int]
+    regions: list[tuple[int, int]]
+    apart: set[int]
+
+
+def changed_line(original: bytes, output: bytes, pairs: Iterable[tuple[ast.stmt, ast.stmt]], written: Written) -> str:
+    """What an output changes outside of its edits, or an empty string; `pairs` are the statements that erasing matches."""
+    if original.startswith(BOM) != output.startswith(BOM):
+        return "the byte order mark"
+    before, after = original.splitlines(keepends=True), output.splitlines(keepends=True)
+    ends = [{line[len(line.rstrip(b"\r\n")) :] for line in lines[:-1]} for lines in (before, after)]
+    if len(ends[0]) == 1 and ends[1] - ends[0]:
+        return "the line ends"
+    if original and original.endswith(b"\n") != output.endswith(b"\n"):
+        return "the end of the last line"
+    old, new, edited = _touched(pairs, before, after, written.lines)
+    for x, y in edited:
+        was, now = (lines[stmt.lineno - 1][: stmt.col_offset] for lines, stmt in ((before, x), (after, y)))
+        if not _same(was, now, any(first < y.lineno <= last for first, last in written.regions)):
+            return f"the indentation of line {y.lineno}"
+    kept = _sequence(before, old, [x.lineno for x, _ in edited])
+    apart, at = _blank_round(written.apart, after), 0
+    for number, line in _sequence(after, new, [y.lineno for _, y in edited]):
+        if number in apart:
+            while at < len(kept) and not kept[at][1].strip():
+                at += 1
+            continue
+        deeper = any(first < number <= last for first, last in written.regions)
+        if at == len(kept) or not _same(kept[at][1], line, deeper):
+            return f"line {number}"
+        at += 1
+    return f"line {kept[at][0]} of the original" if at < len(kept) else ""
+
+
+def _sequence(lines: list[bytes], left_out: set[int], starts: list[int]) -> list[tuple[int, bytes]]:
+    """The lines by their numbers without those left out; but where an edited statement begins there is a mark for it."""
+    marks = {number: b"edited %d" % index for index, number in enumerate(starts)}
+    numbered = ((number, marks.get(number, b"") if number in left_out else line) for number, line in enumerate(lines, 1))
+    return [(number, line) for number, line in numbered if number not in left_out or line]
+
+
+def _blank_round(numbers: set[int], lines: list[bytes]) -> set[int]:
+    """The blank lines next to some lines, and next to each other."""
+    found: set[int] = set()
+    for number in numbers:
+        for step in (-1, 1):
+            beside = number + step
+            while 1 <= beside <= len(lines) and not lines[beside - 1].strip():
+                found.add(beside)
+                beside += step
+    return found
+
+
+def _same(old: bytes, new: bytes, deeper: bool) -> bool:
+    """Whether two lines are the same, but for white space that one has more of in front where it stands `deeper`."""
+    bare = new.lstrip(b" \t")
+    return old == new or (deeper and old.lstrip(b" \t") == bare and len(new) > len(old))
+
+
+def _touched(
+    pairs: Iterable[tuple[ast.stmt, ast.stmt]], before: list[bytes], after: list[bytes], ours: set[int]
+) -> tuple[set[int], set[int], list[tuple[ast.stmt, ast.stmt]]]:
+    """The lines that edits are in, of the original and of the output, and the statements of their own lines that are edited."""
+    old: set[int] = set()
+    new = set(ours)
+    alone: list[tuple[ast.stmt, ast.stmt]] = []
+    previous: tuple[range, range] | None = None
+    for x, y in sorted(pairs, key=lambda pair: (pair[0].lineno, pair[0].col_offset, -(pair[0].end_lineno or 0))):
+        spans = _own_lines(x), _own_lines(y)
+        glued = _behind_another(x, before), _behind_another(y, after)
+        edited = not ours.isdisjoint(spans[1])
+        if previous is not None and any(glued):
+            edited = edited or glued[0] != glued[1]
+            if edited or not new.isdisjoint(previous[1]):
+                old.update(previous[0])
+                new.update(previous[1])
+                edited = True
+        if edited:
+            old.update(spans[0])
+            new.update(spans[1])
+            if not any(glued):
+                alone.append((x, y))
+        previous = spans
+    return old, new, alone
+
+
+def _own_lines(stmt: ast.stmt) -> range:
+    """The lines of a statement, of a compound one those of its header."""
+    body = getattr(stmt, "body", None) or getattr(stmt, "cases", None)
+    if not body:
+        return range(stmt.lineno, (stmt.end_lineno or stmt.lineno) + 1)
+    first = body[0].pattern.lineno if isinstance(body[0], ast.match_case) else body[0].lineno
+    return range(stmt.lineno, max(first, stmt.lineno + 1))
+
+
+def _behind_another(stmt: ast.stmt, lines: list[bytes]) -> bool:
+    """Whether a statement stands behind another, or a header, in its line."""
+    ahead = lines[stmt.lineno - 1].removeprefix(BOM if stmt.lineno == 1 else b"")[: stmt.col_offset]
+    return bool(ahead.strip())
