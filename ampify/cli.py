@@ -1,6 +1,8 @@
 """The command line: options in, exit code out."""
 
 import gc
+import io
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +12,7 @@ import click
 
 # The rest is imported where it is needed: `--help` and a usage error should not wait for it.
 if TYPE_CHECKING:
+    from ampify.config import Config
     from ampify.convert import Options, Status
     from ampify.job import Outcome
 
@@ -30,7 +33,7 @@ Examples:
 Exit codes:
   0    converted, or nothing to do
   1    --check found something to change
-  2    the command line is wrong
+  2    the command line or the configuration is wrong
   3    a file was refused, or could not be read, parsed or written
   123  ampify itself failed; the file is left as it is
   130  interrupted
@@ -47,14 +50,16 @@ and reports go to standard output, everything else to standard error.
 @click.option(
     "--runtime",
     type=click.Choice(["import", "vendor", "torch"]),
-    default="import",
-    help="What the converted code builds on: the installed ampify_runtime, a copy of it beside the script, or plain torch.amp.",
+    help="What the converted code builds on: the installed ampify_runtime (the default), a copy of it beside the script, or "
+    "plain torch.amp.",
 )
 @click.option("--only", multiple=True, metavar="CODE", help="Of the rules for numeric hazards (AMP2xx), apply these only.")
 @click.option("--skip", multiple=True, metavar="CODE", help="Leave out this rule for a numeric hazard (AMP2xx).")
-@click.option("--unsafe", is_flag=True, help="Apply also the rules that change values.")
+@click.option("--unsafe/--no-unsafe", default=None, help="Apply also the rules that change values.")
 @click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 @click.option("--allow-refused", is_flag=True, help="Print refusals, but do not exit 3 for them.")
+@click.option("--config", metavar="FILE", help="Take [tool.ampify] of this file, not of the nearest pyproject.toml.")
+@click.option("--isolated", is_flag=True, help="Take no configuration file.")
 @click.option("--stdin-filename", metavar="NAME", help="What to call standard input in messages and diffs.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every edit with its reason, and files left as they are.")
@@ -64,12 +69,14 @@ def cli(
     check: bool,
     diff: bool,
     dtype: Literal["fp16", "bf16"] | None,
-    runtime: Literal["import", "vendor", "torch"],
+    runtime: Literal["import", "vendor", "torch"] | None,
     only: tuple[str, ...],
     skip: tuple[str, ...],
-    unsafe: bool,
+    unsafe: bool | None,
     report: str,
     allow_refused: bool,
+    config: str | None,
+    isolated: bool,
     stdin_filename: str | None,
     quiet: bool,
     verbose: bool,
@@ -81,15 +88,22 @@ def cli(
     says why. One refused file never stops the others.
     """
     from ampify import project
-    from ampify.convert import Options
+    from ampify.report import streams
 
-    _check_usage(paths, check, diff, runtime, report, stdin_filename, quiet, verbose)
-    options = Options(dtype, runtime, _skipped(only, skip), unsafe)
+    _check_usage(paths, check, diff, report, stdin_filename, quiet, verbose)
+    if config is not None and isolated:
+        raise click.UsageError("--config and --isolated cannot be given together")
+    configured = _configuration(stdin_filename or os.curdir if paths == (STANDARD_INPUT,) else paths[0], config, isolated)
+    if verbose and configured.path:
+        streams.write_text(f"configured by {configured.path}")
+    options = _options(configured, dtype, runtime, only, skip, unsafe)
+    if options.runtime == "vendor" and STANDARD_INPUT in paths:
+        raise click.UsageError("--runtime vendor writes a file beside the script, which - (standard input) is not: give its path")
     write = not (check or diff)
     if paths == (STANDARD_INPUT,):
         outcomes = _standard_input(stdin_filename or "<stdin>", options, echo=write)
     else:
-        outcomes = project.run(paths, options, write=write)
+        outcomes = project.run(paths, options, write=write, selection=configured.selection())
     if report == "json":
         finished = list(outcomes)
         _print_json(finished)
@@ -108,7 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(rule.main(given[1:], prog_name="ampify rule", standalone_mode=False))
         return int(cli.main(given, prog_name="ampify", standalone_mode=False))
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        for line in shown.getvalue().rstrip("\n").split("\n"):
+            streams.write_text(line)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         streams.write_text("ampify: interrupted; each file is either converted or as it was")
@@ -130,6 +147,45 @@ def run() -> NoReturn:
 
     gc.set_threshold(GARBAGE, 20, 20)
     streams.leave(main())
+
+
+class _WrongConfiguration(click.ClickException):
+    exit_code = 2
+
+
+def _configuration(first: str, named: str | None, isolated: bool) -> "Config":
+    """What a configuration file says: the one that is named, else the one nearest above the first path."""
+    from ampify import config
+    from ampify.report import streams
+
+    try:
+        found = config.Config() if isolated else config.load(named) if named is not None else config.find(first)
+        if found.only or found.skip:
+            from ampify.plan.rules import RULES
+
+            config.check_codes(found, (rule.code for rule in RULES))
+        return found
+    except config.ConfigError as error:
+        raise _WrongConfiguration(streams.printable(str(error))) from None
+
+
+def _options(
+    configured: "Config",
+    dtype: Literal["fp16", "bf16"] | None,
+    runtime: Literal["import", "vendor", "torch"] | None,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    unsafe: bool | None,
+) -> "Options":
+    """What the command line says, and what the configuration says where it says nothing."""
+    from ampify.convert import Options
+
+    return Options(
+        dtype or configured.dtype,
+        runtime or configured.runtime or "import",
+        _skipped(only or configured.only or (), skip or configured.skip or ()),
+        bool(configured.unsafe if unsafe is None else unsafe),
+    )
 
 
 def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
@@ -164,7 +220,6 @@ def _check_usage(
     paths: tuple[str, ...],
     check: bool,
     diff: bool,
-    runtime: str,
     report: str,
     stdin_filename: str | None,
     quiet: bool,
@@ -176,8 +231,6 @@ def _check_usage(
         raise click.UsageError("- (standard input) cannot be given together with other paths")
     if stdin_filename is not None and paths != (STANDARD_INPUT,):
         raise click.UsageError("--stdin-filename names standard input: it needs the path -")
-    if runtime == "vendor" and STANDARD_INPUT in paths:
-        raise click.UsageError("--runtime vendor writes a file beside the script, which - (standard input) is not: give its path")
     if report == "json" and diff:
         raise click.UsageError("--format json cannot be given together with --diff: both go to standard output")
     if report == "json" and STANDARD_INPUT in paths and not check:
@@ -206,7 +259,7 @@ def _print_text(outcomes: "Iterable[Outcome]", *, diff: bool, done: bool, quiet:
         if diff:
             from ampify.report import diff as diff_report
 
-            streams.write_output(diff_report.render(outcome))
+            streams.write_diff(diff_report.render(outcome))
         for line in text.lines(outcome, done=done, verbose=verbose, quiet=quiet):
             streams.write_text(line)
         statuses[outcome.result.status] += 1

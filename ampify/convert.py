@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ampify.diagnostics import Diagnostic
-from ampify.source import SourceError, is_candidate, not_rewritable, parse
+from ampify.source import LARGEST, SourceError, is_candidate, is_deep, not_rewritable, parse
 
 if TYPE_CHECKING:
     import ast
@@ -76,8 +76,11 @@ class Surroundings(NamedTuple):
 def convert(source: bytes, options: Options = Options(), around: Surroundings = Surroundings()) -> Result:
     """Convert one file's bytes. Does no I/O of its own and never raises on bad input: what is wrong is in the result."""
     try:
+        wanted = around.need is not None or around.trains or is_candidate(source)
+        if len(source) > LARGEST:
+            return _refused(source, "AMP927", 1, 1, f"{len(source):,} bytes") if wanted else Result("unchanged", source)
         tree = parse(source)
-        if around.need is None and not around.trains and not is_candidate(source):
+        if not wanted:
             return Result("unchanged", source)
         return _convert(source, tree, options, around)
     except SourceError as error:
@@ -144,6 +147,8 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around:
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
+    if is_deep(tree):
+        return _refused(source, "AMP922", 1, 1, "")
     edits = _applied(tree, plan)
     try:
         output = emit(source, plan)

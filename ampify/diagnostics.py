@@ -150,6 +150,7 @@ REFUSALS = {
         "a part of the training step is in a file that was not given, or not converted: {}",
         "give that file too: `ampify script.py that_file.py`, or the directory",
     ),
+    "AMP927": ("it is too large to be analysed: {}", "move its data into a file of its own"),
 }
 
 

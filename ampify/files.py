@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 UNREADABLE = "AMP990"
 UNWRITABLE = "AMP993"
+LARGEST = 200_000_000  # bytes: nobody's source, and it has to fit in memory
 
 _REPORT_CHANGED = "it changed while ampify was working on it, so it was left as it is: run ampify again"
 
@@ -83,6 +84,8 @@ def read(path: str) -> Snapshot:
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             _refuse_special(status.st_mode)
+            if status.st_size > LARGEST:
+                raise FileError(UNREADABLE, f"cannot be read: it has {status.st_size:,} bytes, which is no Python source")
             return Snapshot(path, target, file.read(), status)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and os.path.islink(path):
@@ -102,7 +105,9 @@ def write(before: Snapshot, data: bytes) -> None:
     """Replace the file that was read, atomically: at every moment it holds all of the old or all of the new bytes.
 
     A symbolic link stays one: the file that it leads to is replaced. Mode, owner and extended attributes are kept; of
-    a hard-linked file the other names keep the old contents. Nothing is left behind on an error or on Ctrl-C.
+    a hard-linked file the other names keep the old contents. Nothing is left behind on an error or on Ctrl-C. A process that
+    is killed may leave its temporary file: no name of a script, nothing reads it, and as another process may be writing
+    it, nothing removes it either.
     Raises FileError if the file is read-only, changed since it was read, or cannot be replaced.
     """
     check_writable(before)

@@ -37,6 +37,29 @@ def parse(data: bytes) -> Rules:
     )
 
 
+class Selection(NamedTuple):
+    """What a configuration says of the files in directories. `include` is None if it takes all of them."""
+
+    directory: str
+    include: "GitIgnoreSpec | None"
+    exclude: Rules
+
+    def takes(self, path: str) -> bool:
+        """Whether a file, by its path relative to the directory, is one of those to include."""
+        return self.include is None or self.include.match_file(path)
+
+
+def select(directory: str, include: Iterable[str] | None, exclude: Iterable[str]) -> Selection:
+    """The selection by patterns that are relative to a directory."""
+    spec = _spec(include) if include is not None else None
+    return Selection(directory, spec, parse(os.fsencode("\n".join(exclude))))
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text means something as a pattern by itself: neither empty, nor a comment, nor several lines, nor an error."""
+    return "\n" not in text and bool(text.strip()) and not text.startswith("#") and bool(_spec([text]).patterns)
+
+
 def decide(rules: Rules, path: str, is_directory: bool) -> bool | None:
     """Whether the path (relative to the .gitignore, with slashes) is ignored; None if no rule is about it.
 

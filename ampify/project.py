@@ -33,14 +33,14 @@ SKIPPED_DIRECTORIES = frozenset(
 )
 
 
-def run(paths: Iterable[str], options: Options, *, write: bool) -> Iterator[Outcome]:
+def run(paths: Iterable[str], options: Options, *, write: bool, selection: ignore.Selection | None = None) -> Iterator[Outcome]:
     """Convert every file that the paths lead to, each once, one outcome a file, as it is done.
 
-    With `write` the converted files are replaced on disk. Whatever is wrong with one file is in its outcome and never
-    stops the others.
+    Of directories the `selection` says which files to take. With `write` the converted files are replaced on disk. Whatever
+    is wrong with one file is in its outcome and never stops the others.
     """
     given: dict[str, str] = {}
-    for path, problem in discover(paths):
+    for path, problem in discover(paths, selection):
         if problem:
             yield failed(path, b"", problem)
         else:
@@ -54,11 +54,11 @@ def exit_code(outcomes: Iterable[Outcome], *, check: bool, allow_refused: bool) 
     return next((code for code in (123, 3, 1) if code in codes), 0)
 
 
-def discover(paths: Iterable[str]) -> Iterator[tuple[str, FileError | None]]:
+def discover(paths: Iterable[str], selection: ignore.Selection | None = None) -> Iterator[tuple[str, FileError | None]]:
     """Every file to convert: a named file always, a named directory's `.py` files. With a problem if it is unusable."""
     for path in paths:
         if files.is_directory(path):
-            yield from _walk(path)
+            yield from _walk(path, selection)
         else:
             yield path, None
 
@@ -79,12 +79,15 @@ class _Ignore(NamedTuple):
     rules: ignore.Rules
 
 
-def _walk(root: str) -> Iterator[tuple[str, FileError | None]]:
-    """The `.py` files below a directory, sorted, less what git ignores. Symbolic links are not followed."""
+def _walk(root: str, selection: ignore.Selection | None) -> Iterator[tuple[str, FileError | None]]:
+    """The `.py` files below a directory that are selected, sorted, less what git ignores. Symbolic links are not followed."""
     absolute = files.identity(root)
     above = _ignores_above(absolute)
     if _ignored(absolute, True, above):
         above = ()  # named by hand: it is wanted, whatever the repository around it says
+    excluded = (_Ignore(selection.directory, selection.exclude),) if selection is not None else ()
+    if _ignored(absolute, True, excluded):
+        excluded = ()
     # A stack rather than recursion: nesting is as deep as the user likes.
     stack: list[tuple[str, str, tuple[_Ignore, ...], bool]] = [(root, absolute, above, True)]
     while stack:
@@ -105,7 +108,8 @@ def _walk(root: str) -> Iterator[tuple[str, FileError | None]]:
         for entry in reversed(entries):
             child = os.path.join(place, entry.name)
             wanted = entry.name not in SKIPPED_DIRECTORIES if entry.is_directory else entry.name.endswith(".py")
-            if wanted and (entry.is_directory or entry.is_file) and not _ignored(child, entry.is_directory, ignores):
+            wanted = wanted and (entry.is_directory or (entry.is_file and _selected(child, selection)))
+            if wanted and not _ignored(child, entry.is_directory, (*ignores, *excluded)):
                 name = entry.name if shown == os.curdir else os.path.join(shown, entry.name)
                 stack.append((name, child, ignores, entry.is_directory))
 
@@ -129,10 +133,24 @@ def _read_ignore(directory: str) -> list[_Ignore]:
 
 
 def _ignored(path: str, is_directory: bool, ignores: tuple[_Ignore, ...]) -> bool:
-    """The nearest .gitignore with an opinion decides. The directories above the path are known not to be ignored."""
+    """The last .gitignore with an opinion decides: the nearest. The directories above the path are known not to be ignored."""
     for directory, rules in reversed(ignores):
-        relative = os.path.relpath(path, directory).replace(os.sep, "/")
+        relative = _below(directory, path)
+        if not relative:
+            continue
         decision = ignore.decide(rules, relative, is_directory)
         if decision is not None:
             return decision
     return False
+
+
+def _selected(path: str, selection: ignore.Selection | None) -> bool:
+    """Whether a file is one to include; patterns say nothing of what is outside of their directory."""
+    relative = _below(selection.directory, path) if selection is not None else ""
+    return selection is None or not relative or selection.takes(relative)
+
+
+def _below(directory: str, path: str) -> str:
+    """The path relative to a directory, with slashes; empty if it is the directory, or outside of it."""
+    relative = os.path.relpath(path, directory).replace(os.sep, "/")
+    return "" if relative in (os.curdir, os.pardir) or relative.startswith("../") else relative

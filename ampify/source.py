@@ -10,6 +10,8 @@ from ampify.diagnostics import Diagnostic
 
 CANDIDATE = re.compile(rb"backward|\bzero_grad\b")
 COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+LARGEST = 2_000_000  # bytes: what is larger is data, and its syntax tree would take gigabytes
+DEEPEST = 1_000  # levels of expressions and blocks, which is Python's own limit; libcst's parser dies of some thousands
 LONE_CR = re.compile(rb"\r(?!\n)")
 
 
@@ -90,6 +92,18 @@ def _decode(source: bytes) -> None:
 def is_candidate(source: bytes) -> bool:
     """Whether a file can hold a training step at all: a look at its bytes that costs next to nothing."""
     return CANDIDATE.search(source) is not None
+
+
+def is_deep(tree: ast.Module) -> bool:
+    """Whether a file is nested too deeply for a parser that follows it by recursion. A chain of `and` is flat to `ast` alone."""
+    level: list[ast.AST] = [tree]
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if any(isinstance(node, ast.BoolOp) and len(node.values) > DEEPEST for node in level):
+            return True
+        if not level:
+            return False
+    return True
 
 
 def not_rewritable(source: bytes) -> str:

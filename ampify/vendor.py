@@ -54,7 +54,12 @@ def beside(script: Snapshot) -> Copy | None:
     if not MARKER.match(theirs.data):
         message = f"cannot be converted: the {NAME} beside it is not ampify's; rename that file, or use --runtime import"
         raise FileError(files.UNWRITABLE, message)
-    return Copy(path, theirs, ours) if _order(ours) > _order(theirs.data) else None
+    if _order(ours) <= _order(theirs.data):
+        return None
+    if os.path.basename(theirs.target) != NAME or os.path.dirname(theirs.target) != os.path.dirname(script.target):
+        message = f"cannot be converted: the {NAME} beside it is a symbolic link to an older one; nobody gave that file"
+        raise FileError(files.UNWRITABLE, f"{message}: update it by hand")
+    return Copy(path, theirs, ours)
 
 
 def package_note(script: Snapshot, output: bytes, line: int) -> Diagnostic | None:

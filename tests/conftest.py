@@ -12,7 +12,9 @@ import pytest
 
 # The start of a test's id, and why CI may skip it. A skip that is not listed here is a failure there: a check that
 # quietly stopped running looks the same as one that passes.
-ALLOWED_SKIPS: dict[str, str] = {}
+ALLOWED_SKIPS: dict[str, str] = {
+    "tests/bad_inputs/test_hostile.py::test_a_file_system_that_is_full": "containers may forbid to mount; others limit sizes",
+}
 
 TRAINING_SCRIPT = """\
 import torch

@@ -33,4 +33,10 @@ PAGES = {
         "ampify's own promise: all edits of a training step, or none",
         instead="no change of the code is needed: give the other file too, `ampify script.py engine.py`, or the directory",
     ),
+    "AMP927": Page(
+        "Two megabytes of Python are data, and to look through them would take minutes and gigabytes of memory. A file without "
+        "a word of training in it is not even parsed, and left unchanged.",
+        "ampify's own promise: it costs next to nothing",
+        instead="data in a file of its own, JSON or a module that the script imports, leaves a script that is read",
+    ),
 }

@@ -10,6 +10,11 @@ class StreamError(Exception):
     """A standard stream that cannot be used; one line for people."""
 
 
+def printable(text: str) -> str:
+    """The text on one line, without characters that could move a terminal's cursor, colour it or reorder its text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def read_input() -> bytes:
     """All of standard input. Raises StreamError."""
     if sys.stdin is None:
@@ -36,13 +41,22 @@ def write_output(data: bytes) -> None:
         raise StreamError(f"cannot write to standard output: {error.strerror}") from error
 
 
+def write_diff(data: bytes) -> None:
+    """Write a diff to standard output: byte for byte, as tools take it, but harmless on a terminal. Raises StreamError."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        lines = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n").split("\n")
+        shown = "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
+        data = shown.encode(sys.stdout.encoding, "backslashreplace")
+    write_output(data)
+
+
 def write_text(line: str) -> None:
-    """Print a line for people to standard error; where that is closed or full, there is nobody to tell."""
+    """Print one line for people to standard error, whatever is in it; where that is closed or full, there is nobody to tell."""
     if sys.stderr is None:
         return
     try:
         # Python opens standard error with backslashreplace: a name that it cannot encode is shown escaped.
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(printable(line) + "\n")
         sys.stderr.flush()
     except OSError:
         _discard_from_now_on(sys.stderr)

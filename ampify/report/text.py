@@ -7,6 +7,7 @@ from ampify.convert import Status
 from ampify.diagnostics import NOTES, Diagnostic
 from ampify.files import UNREADABLE, UNWRITABLE
 from ampify.job import BUG, Outcome
+from ampify.report.streams import printable
 
 # About the file as a whole: a line and a column would say nothing.
 _WHOLE_FILE = frozenset({BUG, UNREADABLE, UNWRITABLE})
@@ -48,11 +49,6 @@ def summary(statuses: Counter[Status], *, done: bool) -> str:
         if statuses[status]
     ]
     return f"{', '.join(parts)}." if parts else "No Python files found: nothing to do."
-
-
-def printable(text: str) -> str:
-    """The text on one line, without characters that could move a terminal's cursor, colour it or reorder its text."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def _diagnostic(path: str, diagnostic: Diagnostic) -> Iterator[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ampify.convert import convert
 from tests.conftest import TRAINING_SCRIPT, Ampify
 
 SCRIPT = TRAINING_SCRIPT.encode()
@@ -19,6 +20,12 @@ CONVERTED = {
     "tabs": SCRIPT.replace(b"    ", b"\t"),
     "tabs and crlf": SCRIPT.replace(b"    ", b"\t").replace(b"\n", b"\r\n"),
     "two spaces": SCRIPT.replace(b"    ", b"  "),
+    "spaces at the end": SCRIPT + b"    ",
+    "a tab at the end": SCRIPT + b"\t",
+    "a tab, then spaces": SCRIPT + b"if 1:\n\tif 2:\n\t    z = 1\n",
+    "spaces, then a tab": SCRIPT + b"if 1:\n        if 2:\n        \tz = 1\n",
+    "a comment out of line": SCRIPT + b"if 1:\n\tz = 1\n        # here\n\ty = 2\n",
+    "a megabyte": SCRIPT + b"# long\n" * 150_000,
     "a long list": SCRIPT + b"numbers = [" + b"1, " * 100_000 + b"]\n",
 }
 
@@ -31,6 +38,10 @@ LEFT_ALONE = {
     "nul": SCRIPT + b"\x00",
     "conflict markers": b"<<<<<<< ours\n" + SCRIPT + b"=======\n>>>>>>> theirs\n",
     "python 2": b"print 'hello'\n" + SCRIPT,
+    "newer syntax": b"lazy import json\n" + SCRIPT,  # of Python 3.15
+    "tabs in a block of spaces": SCRIPT.replace(b"    loss.backward()", b"\tloss.backward()"),
+    "a form feed in the indentation": SCRIPT + b"if 1:\n\x0c    z = 1\n    y = 2\n",  # libcst reads it otherwise
+    "a carriage return in a string": SCRIPT + b"z = 'a\\\rb'\n",
     "magics": b"%matplotlib inline\n!ls\n" + SCRIPT,
     "3,000 parentheses": SCRIPT + b"x = " + b"(" * 3000 + b")" * 3000 + b"\n",
     "3,000 strings": SCRIPT + b"x = (\n" + b"'a' +\n" * 3000 + b"'')\n",  # Python itself does not compile it
@@ -72,6 +83,20 @@ def test_converted_with_every_other_byte_kept(ampify: Ampify, tmp_path: Path, ca
     assert after.count(b"\n") == after.count(newline)
     assert after.endswith(b"\n") == CONVERTED[case].endswith(b"\n")
     assert ampify("--check", "x.py").returncode == 0
+
+
+@pytest.mark.parametrize("line", range(1, SCRIPT.count(b"\n") + 1))
+def test_one_line_that_ends_otherwise(line: int) -> None:
+    """With mixed line ends every line that is not edited keeps its own."""
+    lines = SCRIPT.splitlines(keepends=True)
+    lines[line - 1] = lines[line - 1].replace(b"\n", b"\r\n")
+    result = convert(b"".join(lines))
+    if result.status != "converted":
+        assert [d.code for d in result.diagnostics] == ["AMP920"]
+        return
+    ends = {text.strip(): text.endswith(b"\r\n") for text in result.output.splitlines(keepends=True)}
+    for text in lines:
+        assert ends.get(text.strip(), text.endswith(b"\r\n")) == text.endswith(b"\r\n")
 
 
 @pytest.mark.parametrize("case", LEFT_ALONE)

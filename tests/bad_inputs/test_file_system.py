@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ampify.cli import main
 from tests.conftest import TRAINING_SCRIPT, Ampify
 
 SCRIPT = TRAINING_SCRIPT.encode()
@@ -60,6 +61,41 @@ def test_one_line_exit_3_and_the_other_file_is_converted(
         assert lines[1].startswith("converted zz.py")
         assert lines[-1] == "1 file converted, 1 file failed."
         assert b"ampify_runtime" in good.read_bytes()
+
+
+def test_a_file_given_twice_is_one_file(ampify: Ampify, tmp_path: Path, good: Path) -> None:
+    (tmp_path / "link.py").symlink_to("zz.py")
+    (tmp_path / "here").symlink_to(".")
+    done = ampify("-v", "zz.py", "./zz.py", ".", "link.py", "here", "here/zz.py", str(good))
+    assert done.returncode == 0
+    assert done.stderr.count(b"converted zz.py: ") == 1
+    assert done.stderr.endswith(b"\n1 file converted.\n")
+    assert (tmp_path / "link.py").is_symlink()
+
+
+def test_links_directories_and_modes(ampify: Ampify, tmp_path: Path, good: Path) -> None:
+    good.chmod(0o755)
+    (tmp_path / "hard.py").hardlink_to(good)
+    (tmp_path / "link.py").symlink_to("zz.py")
+    (tmp_path / "x.py").mkdir()
+    (tmp_path / "x.py/in.py").write_bytes(SCRIPT)
+    (tmp_path / "x.py/up").symlink_to("..")
+    assert ampify("link.py", "x.py").returncode == 0
+    assert os.readlink(tmp_path / "link.py") == "zz.py"
+    assert b"ampify_runtime" in good.read_bytes()
+    assert good.stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "hard.py").read_bytes() == SCRIPT  # its other name keeps what it had
+    assert b"ampify_runtime" in (tmp_path / "x.py/in.py").read_bytes()
+
+
+def test_a_read_only_directory(unprivileged_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = unprivileged_directory / "x.py"
+    path.write_bytes(SCRIPT)
+    unprivileged_directory.chmod(0o555)
+    monkeypatch.chdir(unprivileged_directory)
+    assert main(["x.py"]) == 3
+    monkeypatch.undo()
+    assert path.read_bytes() == SCRIPT
 
 
 def test_a_read_only_file_can_still_be_checked(ampify: Ampify, tmp_path: Path) -> None:

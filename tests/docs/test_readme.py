@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,23 @@ def test_a_wrong_setting_names_what_the_table_names(variable: str) -> None:
 def test_files_that_are_named_exist() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_configuration_does_what_its_comments_say(ampify: Ampify, tmp_path: Path, training_script: bytes) -> None:
+    (block,) = _blocks("toml")
+    assert tuple(tomllib.loads(block)["tool"]["ampify"]) == ("exclude", "include", "dtype", "runtime", "skip", "unsafe")
+    (tmp_path / "pyproject.toml").write_text(block)
+    taken = ["src/a.py", "train.py"]
+    names = [*taken, "src/legacy/b.py", "src/x_pb2.py", "legacy/train.py", "tools/c.py"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(training_script)
+    done = ampify("-v", ".")
+    assert done.returncode == 0
+    assert done.stderr.startswith(b"configured by pyproject.toml\n")
+    assert [name for name in names if b'configure(mode="bf16")' in (tmp_path / name).read_bytes()] == taken
+    assert [name for name in names if (tmp_path / name).read_bytes() != training_script] == taken
+    only = block.replace("skip =", "only =")
+    (tmp_path / "pyproject.toml").write_text(only)
+    assert only != block
+    assert ampify("-v", ".").returncode == 0
