@@ -13,7 +13,7 @@ from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Source
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import blocks_of, defs_and_uses, is_false, own_statements, shown, uses_of
+from ampify.analysis.syntax import blocks_of, combines, defs_and_uses, is_false, own_statements, shown, uses_of
 from ampify.analysis.vocabulary import DETACHING
 from ampify.analysis.walk import walk
 from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
@@ -316,6 +316,7 @@ class Builder:
             plain=isinstance(stmt, ast.Assign) and self._is_plain(stmt.value),
             renames=isinstance(stmt, ast.Assign) and isinstance(stmt.value, ast.Name | ast.Attribute | ast.Subscript),
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
+            combines=combines(stmt),
         )
         if isinstance(stmt, ast.If):
             certain = self.sites.groups.is_certain(stmt)

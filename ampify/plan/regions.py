@@ -247,11 +247,23 @@ def _holds(stmt: Stmt, marks: set[int]) -> bool:
     return stmt.kind != "def" and any(i in marks for i in range(stmt.number, stmt.end))
 
 
+def _without_tail(marked: list[int], run: list[Stmt], marks: set[int]) -> list[int]:
+    """The positions of marked statements without the last ones that are the same outside a region, where others stand between:
+    logging and the like, before `loss = loss / steps`, are no part of the forward pass."""
+    kept = len(marked)
+    for i in range(len(marked) - 1, -1, -1):
+        if not all(inner.combines for inner in run[marked[i]].walk() if inner.number in marks):
+            break
+        if i == 0 or marked[i - 1] < marked[i] - 1:
+            kept = i
+    return marked[:kept]
+
+
 def _place_training(block: Block, marks: set[int], wraps: list[Wrap]) -> None:
     run: list[Stmt] = []
 
     def close() -> None:
-        marked = [i for i, s in enumerate(run) if _holds(s, marks)]
+        marked = _without_tail([i for i, s in enumerate(run) if _holds(s, marks)], run, marks)
         if marked:
             wraps.append(Wrap(run[marked[0]].number, run[marked[-1]].number, "AMP101"))
         run.clear()
