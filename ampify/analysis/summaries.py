@@ -10,6 +10,7 @@ from ampify.analysis.calls import Context, arguments
 from ampify.analysis.facts import Facts
 from ampify.analysis.frames import Frame
 from ampify.analysis.syntax import defs_and_uses, own_statements
+from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, first
 
 
@@ -23,6 +24,7 @@ class Summary(NamedTuple):
     write: bool = False
     differentiate: bool = False
     forward: bool = False
+    exposed: bool = False  # runs a forward where it does not turn gradients off itself
     suspend: bool = False
     exchange: bool = False
     clears: bool = False  # gradients, on some path
@@ -37,6 +39,7 @@ class Summary(NamedTuple):
             self.write or other.write,
             self.differentiate or other.differentiate,
             self.forward or other.forward,
+            self.exposed or other.exposed,
             self.suspend or other.suspend,
             self.exchange or other.exchange,
             self.clears or other.clears,
@@ -66,7 +69,7 @@ class Summaries:
 
     def _summarize(self, frame: Frame) -> None:
         """The least fixed point over the calls between a function and all that it reaches."""
-        called: dict[Frame, list[tuple[Frame, Context]]] = {}
+        called: dict[Frame, list[tuple[Frame, Context, bool]]] = {}
         new: dict[Frame, Summary] = {}
         queue = [frame]
         while queue:
@@ -75,37 +78,51 @@ class Summaries:
                 continue
             called[here] = list(_called(here))
             new[here] = _direct(here, here.home.file.sites.read)
-            queue.extend(target for target, _ in called[here] if target not in self._known)
+            queue.extend(target for target, *_ in called[here] if target not in self._known)
         changed = True
         while changed:
             changed = False
             for caller, targets in called.items():
                 summary = new[caller]
-                for target, context in targets:
+                for target, context, shielded in targets:
                     inner = new[target] if target in new else self._known[target]
                     binds = frozenset(t for t in bound(inner, context) if _outlives(t, caller))
-                    summary = summary.join(inner._replace(suspend=False, binds=binds))  # a generator suspends itself only
+                    exposed = inner.exposed and not shielded
+                    inner = inner._replace(suspend=False, exposed=exposed, binds=binds)  # a generator suspends itself only
+                    summary = summary.join(inner)
                 if summary != new[caller]:
                     new[caller] = summary
                     changed = True
         self._known.update(new)
 
 
-def _called(frame: Frame) -> Iterator[tuple[Frame, Context]]:
-    """The functions of the program that one calls, with what their names mean in it."""
-    roles, here = frame.home.file.roles, Context(frame, 0)
+def _called(frame: Frame) -> Iterator[tuple[Frame, Context, bool]]:
+    """The functions of the program that one calls, with what their names mean in it, and whether gradients are off there."""
+    roles, here, off = frame.home.file.roles, Context(frame, 0), without_gradients(frame)
+    inside = {node for stmt in off for node in walk(stmt)}
     for call in frame.calls:
         for target in roles.targets(call, frame):
-            yield target, Context(target, 0, here, arguments(call, target, frame, roles))
+            yield target, Context(target, 0, here, arguments(call, target, frame, roles)), call in inside
+
+
+def without_gradients(frame: Frame) -> list[ast.stmt]:
+    """The statements of a function that run with gradients off by its own doing."""
+    names = frame.home.file.names
+    if not isinstance(frame.node, ast.Module) and any(map(names.is_no_grad, frame.node.decorator_list)):
+        return list(frame.node.body)
+    contexts = [s for s in own_statements(frame.node.body) if isinstance(s, ast.With | ast.AsyncWith)]
+    return [stmt for w in contexts if any(names.is_no_grad(i.context_expr) for i in w.items) for stmt in w.body]
 
 
 def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
     found = NOTHING
     if isinstance(frame.node, ast.Module):
         return found
+    off = set(own_statements(without_gradients(frame)))
     for stmt in own_statements(frame.node.body):
         facts = read(stmt, frame)
         kinds = {e.kind for e in facts.events}
+        computes = facts.compute in (Compute.FORWARD, Compute.MATMUL, Compute.LOSS)
         here = Summary(
             Kind.BACKWARD in kinds or any(e.closure is not None for e in facts.events),
             Kind.STEP in kinds,
@@ -113,7 +130,8 @@ def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
             any(e.soft for e in facts.events),
             facts.barrier is Barrier.WRITE,
             facts.barrier is Barrier.GRADIENT,
-            facts.compute in (Compute.FORWARD, Compute.MATMUL, Compute.LOSS),
+            computes,
+            computes and not facts.shielded and stmt not in off,
             facts.barrier is Barrier.SUSPEND,
             Kind.EXCHANGE in kinds,
             Kind.ZERO in kinds,

@@ -8,7 +8,6 @@ from ampify.analysis.names import dotted
 from ampify.analysis.vocabulary import MUTATORS
 from ampify.analysis.walk import children, walk
 
-
 ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 
 
