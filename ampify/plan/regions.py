@@ -247,6 +247,11 @@ def _holds(stmt: Stmt, marks: set[int]) -> bool:
     return stmt.kind != "def" and any(i in marks for i in range(stmt.number, stmt.end))
 
 
+def _is_context(stmt: Stmt) -> bool:
+    """Whether a statement is a `with` whose block stands on lines of its own."""
+    return stmt.kind == "with" and stmt.blocks[0][0].line > stmt.line
+
+
 def _without_tail(marked: list[int], run: list[Stmt], marks: set[int]) -> list[int]:
     """The positions of marked statements without the last ones that are the same outside a region, where others stand between:
     logging and the like, before `loss = loss / steps`, are no part of the forward pass."""
@@ -264,7 +269,10 @@ def _place_training(block: Block, marks: set[int], wraps: list[Wrap]) -> None:
 
     def close() -> None:
         marked = _without_tail([i for i, s in enumerate(run) if _holds(s, marks)], run, marks)
-        if marked:
+        around = run[marked[0]] if len(marked) == 1 else None
+        if around is not None and _is_context(around) and around.number not in marks:
+            _place_training(around.blocks[0], marks, wraps)  # `with torch.set_grad_enabled(train):` is left as it is
+        elif marked:
             wraps.append(Wrap(run[marked[0]].number, run[marked[-1]].number, "AMP101"))
         run.clear()
 
