@@ -48,6 +48,7 @@ class Summary(NamedTuple):
 
 
 NOTHING = Summary()
+DEPTH = 8  # of attributes in what is set; a method that calls itself on an attribute would go down without end
 
 
 class Summaries:
@@ -146,7 +147,7 @@ def bound(summary: Summary, context: Context) -> Iterator[str]:
     for text in summary.binds:
         key = context.key(text)
         if ":" not in key:
-            yield key
+            yield ".".join(key.split(".")[:DEPTH])
 
 
 def _outlives(text: str, frame: Frame) -> bool:
