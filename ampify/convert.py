@@ -109,8 +109,8 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
 
     def rules(edits: list[Edit]) -> Hazards:  # called only if there is something to convert
         nonlocal search
-        imported = (f for f in library.imported_by(file) if f.speaks_of_torch)
-        search = search._replace(modules=tuple((f.path, f.reading) for f in imported))
+        others = (library.around if need is None else library.imported_by)(file)
+        search = search._replace(modules=tuple((f.path, f.reading) for f in others if f.speaks_of_torch))
         found = find(reading, edits, search)
         if options.runtime == "torch":
             found.refusals.extend(_beyond_torch(search))

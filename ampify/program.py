@@ -138,6 +138,8 @@ class Stmt(NamedTuple):
     plain: bool = False  # an assignment of what a function of the program returns, which are numbers
     renames: bool = False  # an assignment of a name, an attribute or an element
     rebinds: bool = False  # a plain assignment: the old value of `defs` is gone
+    combines: bool = False  # an assignment of sums and products of what was computed before, the same in and outside autocast
+    shielded: bool = False  # runs models only in functions that turn gradients off themselves
     each: str = ""  # a loop that does the same to each optimizer of a collection: the text that stands for one
 
     def walk(self) -> Iterator[Stmt]:

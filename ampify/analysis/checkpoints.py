@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
-from ampify.analysis.syntax import blocks_of
+from ampify.analysis.syntax import blocks_of, is_none
 from ampify.analysis.uses import Uses
 from ampify.analysis.vocabulary import HARMLESS
 from ampify.analysis.walk import walk
@@ -27,7 +27,7 @@ class State(NamedTuple):
     it; empty, if not at all. `mapping` is what holds both.
     """
 
-    call: ast.Call
+    call: ast.expr
     form: str
     mapping: ast.expr | None = None
 
@@ -87,16 +87,37 @@ class Checkpoints:
         if self.roles.of(func.value, frame) not in (Role.OPTIMIZER, Role.WRAPPER):
             return None
         given = node.args[0]
-        mapping: ast.expr | None = None
-        if isinstance(given, ast.Subscript) and _is_text(given.slice):
-            mapping = given.value
-        elif isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute) and given.func.attr in ("get", "pop"):
-            mapping = given.func.value if given.args and _is_text(given.args[0]) else None
+        mapping = _taken_from(given)
         if mapping is not None and dotted(mapping) and isinstance(stmt, ast.Expr) and stmt.value is node:
             return State(node, "statement", mapping)
+        bound = [b.value for b in self.roles.frames.lookup(dotted(given), frame)] if isinstance(given, ast.Name) else []
+        values = [value for value in bound if value is None or not is_none(value)]
+        if values and all(value is not None and self._is_taken(value, dotted(given)) for value in values):
+            return None  # the scaler's is loaded where the optimizer's is taken
         sources = self.roles.sources(dotted(given), frame) if dotted(given) else [(given, frame)]
         kept = bool(sources) and all(any(_is_state(n) for n in walk(value)) for value, _ in sources)
         return None if kept or self.roles.targets(node, frame) else State(node, "", given)
+
+    def taken(self, stmt: ast.stmt, frame: Frame) -> State | None:
+        """What `state = checkpoint['key']` takes out of a checkpoint, if an optimizer loads it later by that name."""
+        if not isinstance(stmt, ast.Assign) or not isinstance(stmt.targets[0], ast.Name) or _taken_from(stmt.value) is None:
+            return None
+        name = stmt.targets[0].id
+        loads = [(self.uses.parents.get(n), where) for n, where in self.uses.of(name, frame)]
+        if not any(self._loads_optimizer(call, where) for call, where in loads) or not self._is_taken(stmt.value, name):
+            return None
+        return State(stmt.value, "statement", _taken_from(stmt.value))
+
+    def _is_taken(self, value: ast.expr, name: str) -> bool:
+        """Whether a value is taken out of a checkpoint, and gets a name in a statement that does no more."""
+        parent, mapping = self.uses.parents.get(value), _taken_from(value)
+        named = isinstance(parent, ast.Assign) and [dotted(t) for t in parent.targets] == [name]
+        return named and mapping is not None and bool(dotted(mapping))
+
+    def _loads_optimizer(self, call: ast.AST | None, frame: Frame) -> bool:
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != "load_state_dict":
+            return False
+        return self.roles.of(call.func.value, frame) in (Role.OPTIMIZER, Role.WRAPPER)
 
     # where a state goes ------------------------------------------------------------------------------
 
@@ -184,6 +205,15 @@ def _values(entries: ast.expr) -> list[ast.expr]:
 
 def _is_state(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "state_dict"
+
+
+def _taken_from(node: ast.expr) -> ast.expr | None:
+    """The mapping that an expression takes the value of a key from: `checkpoint['optimizer']`, `checkpoint.get('optimizer')`."""
+    if isinstance(node, ast.Subscript):
+        return node.value if _is_text(node.slice) else None
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "pop"):
+        return node.func.value if node.args and _is_text(node.args[0]) else None
+    return None
 
 
 def _is_text(node: ast.expr | None) -> bool:

@@ -37,3 +37,4 @@ class Facts(NamedTuple):
     barrier: Barrier | None
     refusals: list[Refusal]
     binds: frozenset[str] = frozenset()  # what the functions that it calls set, by the statement's names
+    shielded: bool = False  # runs models only in functions that turn gradients off themselves

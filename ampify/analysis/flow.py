@@ -13,13 +13,12 @@ from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Source
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import blocks_of, is_false, own_statements, shown, uses_of
+from ampify.analysis.syntax import blocks_of, combines, is_false, own_statements, shown, uses_of
 from ampify.analysis.vocabulary import DETACHING
 from ampify.analysis.walk import walk
 from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
-NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
 NUMBERS = frozenset({"item", "tolist", "numpy", "int", "float", "bool", "str", "len"})  # what gives no tensor
 PURE_CALLS = frozenset({"len", "isinstance", "int", "bool"})
 
@@ -98,7 +97,7 @@ class Builder:
         """The scope, or None where nothing in it takes part in training or evaluation."""
         node = self.frame.node
         decorators = [] if isinstance(node, ast.Module) else node.decorator_list
-        no_grad = any(self._is_no_grad(d) for d in decorators)
+        no_grad = any(self.sites.names.is_no_grad(d) for d in decorators)
         if not no_grad and not any(f.events or self._is_context(s) or _sets_aside(f) for s, f in self.facts.items()):
             return None
         context = Context(self.frame, self.number)
@@ -146,7 +145,8 @@ class Builder:
         """Whether a statement is a `with` under which gradients are off, or autocast on."""
         if not isinstance(stmt, (ast.With, ast.AsyncWith)):
             return False
-        return any(self._is_no_grad(i.context_expr) or self.sites.names.is_autocast(i.context_expr) for i in stmt.items)
+        names = self.sites.names
+        return any(names.is_no_grad(i.context_expr) or names.is_autocast(i.context_expr) for i in stmt.items)
 
     def _read(self, body: list[ast.stmt]) -> None:
         for stmt in body:
@@ -320,6 +320,8 @@ class Builder:
             plain=isinstance(stmt, ast.Assign) and self._is_plain(stmt.value),
             renames=isinstance(stmt, ast.Assign) and isinstance(stmt.value, (ast.Name, ast.Attribute, ast.Subscript)),
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
+            combines=combines(stmt),
+            shielded=facts is not None and facts.shielded,
         )
         if isinstance(stmt, ast.If):
             certain = self.sites.groups.is_certain(stmt)
@@ -333,7 +335,7 @@ class Builder:
                 built = built._replace(blocks=tuple(tuple(_inert(s) for s in block) for block in built.blocks))
             built = built._replace(
                 autocast=ours,
-                no_grad=any(self._is_no_grad(c) for c in contexts),
+                no_grad=any(self.sites.names.is_no_grad(c) for c in contexts),
                 barrier=Barrier.REGION if ours else built.barrier,
                 suppresses=any(self._suppresses(c) for c in contexts),
             )
@@ -390,13 +392,6 @@ class Builder:
             if isinstance(node, (ast.NamedExpr, ast.Await, ast.Yield)):
                 return built
         return built._replace(test=ast.unparse(test), negated=negated, test_names=frozenset(uses_of(test)))
-
-    def _is_no_grad(self, node: ast.expr) -> bool:
-        func = node.func if isinstance(node, ast.Call) else node
-        name = self.sites.names.resolve(func)
-        if name == "torch.set_grad_enabled" and isinstance(node, ast.Call) and node.args:
-            return isinstance(node.args[0], ast.Constant) and not node.args[0].value
-        return name in NO_GRAD
 
     def _updates_by_hand(self, stmt: ast.For, built: Stmt) -> bool:
         """Whether a loop over parameters reads gradients in one statement and changes parameters in another."""

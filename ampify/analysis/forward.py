@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from ampify.analysis.frames import Frame
+from ampify.analysis.frames import Binding, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.vocabulary import (
@@ -52,7 +52,9 @@ def _by_callee(node: ast.Call, frame: Frame, roles: Roles) -> Compute | None:
     own = _module_self(frame, roles)
     if isinstance(func, ast.Attribute):
         if own and dotted(func.value) == own:
-            return Compute.FORWARD if func.attr == "forward" or roles.of(func, frame) is Role.MODEL else Compute.CALL
+            role = roles.of(func, frame)
+            runs = func.attr == "forward" or role is Role.MODEL or (role is Role.UNKNOWN and _is_built_with(func, frame, roles))
+            return Compute.FORWARD if runs else Compute.CALL
         role = roles.of(func, frame) if dotted(func) else Role.UNKNOWN
         if role is Role.MODEL and func.attr not in PASSIVE:
             return Compute.FORWARD
@@ -75,6 +77,18 @@ def _module_self(frame: Frame, roles: Roles) -> str:
     if method is None or method.owner is None or not roles.is_module(method.owner):
         return ""
     return method.self_name
+
+
+def _is_built_with(func: ast.Attribute, frame: Frame, roles: Roles) -> bool:
+    """Whether what a module calls was handed to its constructor: `self.denoise_fn = denoise_fn`, a network in the network."""
+    bound = roles.frames.lookup(dotted(func), frame)
+    return bool(bound) and all(b.how == "assign" and b.frame.name == "__init__" and _is_parameter(b) for b in bound)
+
+
+def _is_parameter(bound: Binding) -> bool:
+    """Whether a binding gives a name the value of a parameter, as it comes."""
+    values = bound.frame.bindings.get(dotted(bound.value), ()) if isinstance(bound.value, ast.Name) else ()
+    return bool(values) and not bound.path and all(b.how == "param" for b in values)
 
 
 def _receives_model(node: ast.Call, frame: Frame, roles: Roles) -> bool:

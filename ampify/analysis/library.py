@@ -200,6 +200,22 @@ class Library:
                     queue.append(found)
                     yield found
 
+    def around(self, file: File) -> Iterator[File]:
+        """The files with code that a file's training steps may run: those that it imports, and, as they may hand it their
+        models, those of the same call that import it, with all that these import."""
+        seen = {file.path}
+        queue = [file]
+        while queue:
+            importing = queue.pop()
+            for found in (importing, *self.imported_by(importing)):
+                if found.path not in seen:
+                    seen.add(found.path)
+                    yield found
+            queue.extend(f for f in importing.importers if f.path not in seen and self._imports(f, importing))
+
+    def _imports(self, importer: File, file: File) -> bool:
+        return any(self.imported(importer, level, name) is file for level, name in imports(importer.tree))
+
     def imported(self, importer: File, level: int, name: str) -> File | None:
         """The file that an import means."""
         path = self.finder.imported(importer.path, level, name) if self.finder is not None else None

@@ -7,6 +7,7 @@ told is OTHER. A backward is right when everything it returns is LINEAR, ZERO or
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from enum import Enum
 
 from ampify.analysis.names import dotted
@@ -21,6 +22,9 @@ class Degree(Enum):
 
 FREE, LINEAR, ZERO, OTHER = Degree
 Values = dict[str, Degree]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Follow = Callable[[ast.Call], Function | None]
+DEPTH = 4  # of calls
 
 SHAPING = frozenset(  # linear in their first operand, whatever the others are
     "view reshape view_as reshape_as t transpose permute contiguous clone expand expand_as unsqueeze squeeze flatten to float "
@@ -37,18 +41,20 @@ MAKING_ZEROS = frozenset({"zeros_like", "new_zeros", "zeros"})
 METADATA = frozenset("shape dtype device ndim size dim numel is_cuda requires_grad is_contiguous layout".split())
 
 
-def nonlinear(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST | None:
-    """The place in an autograd.Function's backward that is not plainly linear, or None."""
+def nonlinear(function: Function, follow: Follow = lambda call: None) -> ast.AST | None:
+    """The place in an autograd.Function's backward that is not plainly linear, or None; `follow` tells which function a call
+    of a plain name runs, where that is in sight."""
     arguments = function.args
     given = [a.arg for a in arguments.args[1:]] + ([arguments.vararg.arg] if arguments.vararg else [])
-    reader = _Reader(dict.fromkeys(given, LINEAR))
+    reader = _Reader(dict.fromkeys(given, LINEAR), follow)
     reader.block(function.body)
     return reader.wrong
 
 
 class _Reader:
-    def __init__(self, values: Values) -> None:
-        self.values = values
+    def __init__(self, values: Values, follow: Follow, depth: int = 0) -> None:
+        self.values, self.follow, self.depth = values, follow, depth
+        self.results: list[Degree] = []  # of a function that a backward calls
         self.wrong: ast.AST | None = None
 
     def blame(self, node: ast.AST) -> Degree:
@@ -93,6 +99,9 @@ class _Reader:
             self.blame(stmt)
 
     def returned(self, value: ast.expr | None) -> None:
+        if self.depth:
+            self.results.append(self.of(value) if value is not None else OTHER)
+            return
         for part in value.elts if isinstance(value, ast.Tuple) else [value]:
             if isinstance(part, ast.IfExp):
                 self.condition(part.test)
@@ -178,10 +187,14 @@ class _Reader:
         func = node.func
         name = (func.attr if isinstance(func, ast.Attribute) else dotted(func)).removesuffix("_")
         operands = [*node.args, *(k.value for k in node.keywords)]
-        method = isinstance(func, ast.Attribute) and self.of(func.value) is not FREE
+        changing = isinstance(func, ast.Attribute) and func.attr.endswith("_") and dotted(func.value).partition(".")[0] != "torch"
+        method = isinstance(func, ast.Attribute) and (changing or self.of(func.value) is not FREE)
         if method and isinstance(func, ast.Attribute):
             operands.insert(0, func.value)
         degrees = [self.of(o) for o in operands]
+        function = self.follow(node) if isinstance(func, ast.Name) and func.id not in self.values else None
+        if function is not None:
+            return self.inside(function, node, degrees)
         if name in MAKING_ZEROS:
             return ZERO
         if name in METADATA or all(d is FREE for d in degrees):
@@ -203,9 +216,27 @@ class _Reader:
             degree = OTHER
         if degree is OTHER:
             return self.blame(node)
-        if method and isinstance(func, ast.Attribute) and func.attr.endswith("_"):
+        if changing and isinstance(func, ast.Attribute):
             self.values[dotted(func.value)] = degree
         return degree
+
+    def inside(self, function: Function, node: ast.Call, degrees: list[Degree]) -> Degree:
+        """What a function returns to a call, if it leaves the degrees of what it is given as they are."""
+        arguments = function.args
+        names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+        plain = not (arguments.vararg or arguments.kwarg or any(isinstance(a, ast.Starred) for a in node.args))
+        keywords = [k.arg for k in node.keywords]
+        if self.depth >= DEPTH or not plain or None in keywords or len(node.args) > len(names):
+            return self.blame(node)
+        given = dict.fromkeys(names, FREE)
+        given |= zip([*names[: len(node.args)], *map(str, keywords)], degrees, strict=True)
+        reader = _Reader(dict(given), self.follow, self.depth + 1)
+        reader.block(function.body)
+        degree = ZERO if reader.results else OTHER
+        for result in reader.results:
+            degree = _join(degree, result)
+        changed = any(reader.values.get(name) is not value for name, value in given.items())  # perhaps in place
+        return self.blame(node) if reader.wrong is not None or changed or degree is OTHER else degree
 
 
 def _join(a: Degree, b: Degree) -> Degree:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ampify.analysis.walk import Index
 
+NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
 RUNTIME = "ampify_runtime"
 DEVICES = "CUDA_VISIBLE_DEVICES"
 # What `from torch... import *` brings, by the module: names for certain, whatever else is imported that way, and likely ones.
@@ -131,6 +132,13 @@ class Names:
     def local_names(self, name: str) -> list[str]:
         """The names that imports of this file give to something called `name`."""
         return [local for local, target in self.aliases.items() if target.rpartition(".")[2] == name]
+
+    def is_no_grad(self, node: ast.AST) -> bool:
+        """Whether an expression, a context or a decorator, turns gradients off."""
+        name = self.resolve(node.func if isinstance(node, ast.Call) else node)
+        if name == "torch.set_grad_enabled" and isinstance(node, ast.Call) and node.args:
+            return isinstance(node.args[0], ast.Constant) and not node.args[0].value
+        return name in NO_GRAD
 
     def is_autocast(self, node: ast.AST) -> bool:
         """Whether an expression is the context of an autocast region: the runtime's, or torch's."""

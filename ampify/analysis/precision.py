@@ -47,10 +47,19 @@ NONE, FULL, MAYBE, HALF = Precision
 
 
 class Precisions:
-    """The precisions of all expressions of one function; `under` tells which of its statements run under autocast."""
+    """The precisions of all expressions of one function; `under` tells which of its statements run under autocast, `handed`
+    what a call outside of autocast gets from a function with a region of its own."""
 
-    def __init__(self, frame: Frame, roles: Roles, under: Callable[[ast.stmt], bool], called: bool, kinds: Kinds) -> None:
-        self.frame, self.roles, self.under = frame, roles, under
+    def __init__(
+        self,
+        frame: Frame,
+        roles: Roles,
+        under: Callable[[ast.stmt], bool],
+        called: bool,
+        kinds: Kinds,
+        handed: Callable[[ast.Call, Frame], Precision],
+    ) -> None:
+        self.frame, self.roles, self.under, self.handed = frame, roles, under, handed
         self.values: dict[ast.AST, Precision] = {}
         self.named: dict[str, Precision] = {}
         self.inside = called
@@ -314,6 +323,8 @@ class Precisions:
     def _foreign(self, node: ast.Call, operands: list[Precision]) -> Precision:
         """A call of a layer, of a function of the file, or of something unknown."""
         text = dotted(node.func)
+        if not self.inside and (handed := self.handed(node, self.frame)) is not NONE:
+            return handed
         kinds = self.kinds.evidence.layers(node.func)
         if kinds:
             if kinds <= MULTIPLYING:

@@ -106,12 +106,14 @@ class _Reading:
         self.binds: frozenset[str] = frozenset()
 
     def facts(self) -> Facts:
-        compute, barrier = Compute.NONE, None
+        compute, bare, barrier = Compute.NONE, Compute.NONE, None
         for node in self.nodes:
             if node.__class__ in SILENT:
                 continue
             if isinstance(node, ast.Call):
-                compute = max(compute, self.call(node), key=lambda level: level.value)
+                level = self.call(node)
+                compute = max(compute, level, key=lambda level: level.value)
+                bare = max(bare, Compute.NONE if self.is_shielded(node) else level, key=lambda level: level.value)
                 barrier = barrier or self.barrier(node)
             elif isinstance(node, ast.Attribute) and node.attr in ("step", "backward"):
                 self.bound(node)
@@ -144,7 +146,15 @@ class _Reading:
             barrier = Barrier.TRAIN
         if any(e.kind in (Kind.READ, Kind.REPLACE) for e in self.events) and gradients.updates_by_hand(self.stmt, self.parents):
             self.refuse("AMP903", self.stmt, shown(self.stmt))
-        return Facts(self.events, compute, barrier, self.refusals, self.binds)
+        shielded = compute is Compute.FORWARD and bare is Compute.NONE
+        return Facts(self.events, compute, barrier, self.refusals, self.binds, shielded)
+
+    def is_shielded(self, node: ast.Call) -> bool:
+        """Whether a call runs functions of the file alone that turn gradients off round every model which they run."""
+        targets = self.roles.targets(node, self.frame)
+        own = bool(targets) and all(target.home is self.frame.home for target in targets)
+        hidden = self.sites.hidden(node, self.frame) if own else NOTHING
+        return hidden.forward and not hidden.exposed
 
     def barrier(self, node: ast.Call) -> Barrier | None:
         hidden = self.sites.hidden(node, self.frame)
@@ -172,6 +182,8 @@ class _Reading:
         scaler, stmt, found = self.sites.scaler, self.stmt, self.sites.checkpoints
         for state in found.saved(stmt, self.nodes, self.parents, self.frame):
             self.state(Kind.SAVE, state, self.ordinals[state.call])
+        if (named := found.taken(stmt, self.frame)) is not None:
+            self.state(Kind.LOAD, named)
         target = stmt.targets[0] if isinstance(stmt, ast.Assign) else None
         for value, key in found.own_keys(stmt, self.nodes):
             text = dotted(target.value) if isinstance(target, ast.Subscript) else ""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ampify.analysis.calls import Context, arguments
 from ampify.analysis.frames import Frame
 from ampify.analysis.syntax import own_statements
+from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, first
 
 COMPUTING = (Compute.FORWARD, Compute.MATMUL, Compute.LOSS)
@@ -24,6 +25,7 @@ class Summary(NamedTuple):
     write: bool = False
     differentiate: bool = False
     forward: bool = False
+    exposed: bool = False  # runs a forward where it does not turn gradients off itself
     suspend: bool = False
     exchange: bool = False
     clears: bool = False  # gradients, on some path
@@ -38,6 +40,7 @@ class Summary(NamedTuple):
             self.write or other.write,
             self.differentiate or other.differentiate,
             self.forward or other.forward,
+            self.exposed or other.exposed,
             self.suspend or other.suspend,
             self.exchange or other.exchange,
             self.clears or other.clears,
@@ -46,6 +49,7 @@ class Summary(NamedTuple):
 
 
 NOTHING = Summary()
+DEPTH = 8  # of attributes in what is set; a method that calls itself on an attribute would go down without end
 
 
 class Summaries:
@@ -71,7 +75,7 @@ class Summaries:
 
     def _summarize(self, frame: Frame) -> None:
         """The least fixed point over the calls between a function and all that it reaches."""
-        called: dict[Frame, list[tuple[Frame, Context]]] = {}
+        called: dict[Frame, list[tuple[Frame, Context, bool]]] = {}
         new: dict[Frame, Summary] = {}
         queue = [frame]
         while queue:
@@ -80,28 +84,40 @@ class Summaries:
                 continue
             called[here] = list(_called(here))
             new[here] = _direct(here)
-            queue.extend(target for target, _ in called[here] if target not in self._known)
+            queue.extend(target for target, *_ in called[here] if target not in self._known)
         changed = True
         while changed:
             changed = False
             for caller, targets in called.items():
                 summary = new[caller]
-                for target, context in targets:
+                for target, context, shielded in targets:
                     inner = new[target] if target in new else self._known[target]
                     binds = frozenset(t for t in bound(inner, context) if _outlives(t, caller))
-                    summary = summary.join(inner._replace(suspend=False, binds=binds))  # a generator suspends itself only
+                    exposed = inner.exposed and not shielded
+                    inner = inner._replace(suspend=False, exposed=exposed, binds=binds)  # a generator suspends itself only
+                    summary = summary.join(inner)
                 if summary != new[caller]:
                     new[caller] = summary
                     changed = True
         self._known.update(new)
 
 
-def _called(frame: Frame) -> Iterator[tuple[Frame, Context]]:
-    """The functions of the program that one calls, with what their names mean in it."""
-    roles, here = frame.home.file.roles, Context(frame, 0)
+def _called(frame: Frame) -> Iterator[tuple[Frame, Context, bool]]:
+    """The functions of the program that one calls, with what their names mean in it, and whether gradients are off there."""
+    roles, here, off = frame.home.file.roles, Context(frame, 0), without_gradients(frame)
+    inside = {node for stmt in off for node in walk(stmt)}
     for call in frame.calls:
         for target in roles.targets(call, frame):
-            yield target, Context(target, 0, here, arguments(call, target, frame, roles))
+            yield target, Context(target, 0, here, arguments(call, target, frame, roles)), call in inside
+
+
+def without_gradients(frame: Frame) -> list[ast.stmt]:
+    """The statements of a function that run with gradients off by its own doing."""
+    names = frame.home.file.names
+    if not isinstance(frame.node, ast.Module) and any(map(names.is_no_grad, frame.node.decorator_list)):
+        return list(frame.node.body)
+    contexts = [s for s in own_statements(frame.node.body) if isinstance(s, (ast.With, ast.AsyncWith))]
+    return [stmt for w in contexts if any(names.is_no_grad(i.context_expr) for i in w.items) for stmt in w.body]
 
 
 def _direct(frame: Frame) -> Summary:
@@ -110,12 +126,14 @@ def _direct(frame: Frame) -> Summary:
     if isinstance(frame.node, ast.Module):
         return found
     sites, binds = frame.home.file.sites, set[str]()
+    off = set(own_statements(without_gradients(frame)))
     for stmt in own_statements(frame.node.body):
         facts = sites.read(stmt, frame)
         binds.update(t for t in sites.defs_and_uses(stmt)[0] if _outlives(t, frame) and not _rebinds(stmt, t))
         if not facts.events and facts.barrier is None and facts.compute not in COMPUTING:
             continue
         kinds = {e.kind for e in facts.events}
+        computes = facts.compute in COMPUTING
         here = Summary(
             Kind.BACKWARD in kinds or any(e.closure is not None for e in facts.events),
             Kind.STEP in kinds,
@@ -123,7 +141,8 @@ def _direct(frame: Frame) -> Summary:
             any(e.soft for e in facts.events),
             facts.barrier is Barrier.WRITE,
             facts.barrier is Barrier.GRADIENT,
-            facts.compute in COMPUTING,
+            computes,
+            computes and not facts.shielded and stmt not in off,
             facts.barrier is Barrier.SUSPEND,
             Kind.EXCHANGE in kinds,
             Kind.ZERO in kinds,
@@ -137,7 +156,7 @@ def bound(summary: Summary, context: Context) -> Iterator[str]:
     for text in summary.binds:
         key = context.key(text)
         if ":" not in key:
-            yield key
+            yield ".".join(key.split(".")[:DEPTH])
 
 
 def _outlives(text: str, frame: Frame) -> bool:

@@ -9,6 +9,7 @@ from ampify.analysis.vocabulary import MUTATORS
 from ampify.analysis.walk import children, walk
 
 SIMPLE = frozenset({ast.Assert, ast.Assign, ast.AugAssign, ast.Expr, ast.Import, ast.ImportFrom, ast.Pass, ast.Raise, ast.Return})
+ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 
 
 def own_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -99,6 +100,23 @@ def shown(node: ast.AST) -> str:
     """The code of a node as a message shows it: its first line, cut off where it is long."""
     line, _, more = ast.unparse(node).partition("\n")
     return f"`{line[:57]}...`" if len(line) > 60 or (more and not line.endswith(":")) else f"`{line}`"
+
+
+def combines(stmt: ast.stmt) -> bool:
+    """Whether a statement assigns no more than sums and products of names and numbers, which autocast leaves alone."""
+    if isinstance(stmt, ast.AugAssign) and not isinstance(stmt.op, ARITHMETIC):
+        return False
+    return isinstance(stmt, (ast.Assign, ast.AugAssign)) and _is_arithmetic(stmt.value)
+
+
+def _is_arithmetic(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ARITHMETIC) and _is_arithmetic(node.left) and _is_arithmetic(node.right)
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.USub) and _is_arithmetic(node.operand)
+    if isinstance(node, ast.Call):
+        return dotted(node.func) in ("len", "float", "int")
+    return isinstance(node, ast.Constant) or bool(dotted(node))
 
 
 def is_none(node: ast.AST) -> bool:

@@ -247,12 +247,32 @@ def _holds(stmt: Stmt, marks: set[int]) -> bool:
     return stmt.kind != "def" and any(i in marks for i in range(stmt.number, stmt.end))
 
 
+def _is_context(stmt: Stmt) -> bool:
+    """Whether a statement is a `with` whose block stands on lines of its own."""
+    return stmt.kind == "with" and stmt.blocks[0][0].line > stmt.line
+
+
+def _without_tail(marked: list[int], run: list[Stmt], marks: set[int]) -> list[int]:
+    """The positions of marked statements without the last ones that are the same outside a region, where others stand between:
+    logging and the like, before `loss = loss / steps`, are no part of the forward pass."""
+    kept = len(marked)
+    for i in range(len(marked) - 1, -1, -1):
+        if not all(inner.combines for inner in run[marked[i]].walk() if inner.number in marks):
+            break
+        if i == 0 or marked[i - 1] < marked[i] - 1:
+            kept = i
+    return marked[:kept]
+
+
 def _place_training(block: Block, marks: set[int], wraps: list[Wrap]) -> None:
     run: list[Stmt] = []
 
     def close() -> None:
-        marked = [i for i, s in enumerate(run) if _holds(s, marks)]
-        if marked:
+        marked = _without_tail([i for i, s in enumerate(run) if _holds(s, marks)], run, marks)
+        around = run[marked[0]] if len(marked) == 1 else None
+        if around is not None and _is_context(around) and around.number not in marks:
+            _place_training(around.blocks[0], marks, wraps)  # `with torch.set_grad_enabled(train):` is left as it is
+        elif marked:
             wraps.append(Wrap(run[marked[0]].number, run[marked[-1]].number, "AMP101"))
         run.clear()
 
@@ -281,15 +301,15 @@ def _place_evaluation(block: Block, no_grad: bool, wraps: list[Wrap]) -> None:
 
     for position, stmt in enumerate(block):
         simple = stmt.kind in ("simple", "return")
+        defs = _evaluates(stmt, block[position + 1 :], names) if no_grad else None
+        if defs is not None:
+            if first >= 0 and not _all_uses(stmt) & names and position > last + 1:
+                close()
+            first = position if first < 0 else first
+            last = position
+            names |= defs
+            continue
         if simple and no_grad and stmt.barrier is None:
-            forward = stmt.compute is Compute.FORWARD
-            loss = stmt.compute is Compute.LOSS and bool(stmt.uses & names)
-            if forward or loss:
-                if forward and first >= 0 and not (stmt.uses & names) and position > last + 1:
-                    close()
-                first = position if first < 0 else first
-                last = position
-                names |= stmt.defs
             continue
         if not simple or stmt.barrier is not None:
             close()
@@ -297,6 +317,41 @@ def _place_evaluation(block: Block, no_grad: bool, wraps: list[Wrap]) -> None:
             for inner in stmt.blocks:
                 _place_evaluation(inner, no_grad or stmt.no_grad, wraps)
     close()
+
+
+def _evaluates(stmt: Stmt, later: Block, names: frozenset[str]) -> frozenset[str] | None:
+    """What a statement computes for an evaluation, if that is all that it does: a model's output, or a loss of what has `names`.
+
+    The function that is called is of a loss if what it returns is added to one. An `if` does so in all of its branches.
+    """
+    if stmt.barrier is not None:
+        return None
+    if stmt.kind == "if" and stmt.compute is Compute.NONE:
+        found: set[str] = set()
+        for block in stmt.blocks:
+            inside = names
+            for position, inner in enumerate(block):
+                defs = _evaluates(inner, block[position + 1 :], inside) if inner.kind in ("simple", "if") else None
+                if defs is None and inner.combines and inner.uses & inside:
+                    defs = inner.defs
+                elif defs is not None:
+                    found |= defs
+                if defs is None:
+                    return None
+                inside |= defs
+        return frozenset(found) or None
+    if stmt.kind not in ("simple", "return"):
+        return None
+    if stmt.compute is Compute.FORWARD:
+        return None if stmt.shielded else stmt.defs
+    given = bool(stmt.uses & names)
+    summed = any(s.combines and s.uses & names and s.uses & stmt.defs for s in later)
+    return stmt.defs if given and (stmt.compute is Compute.LOSS or (stmt.compute is Compute.CALL and summed)) else None
+
+
+def _all_uses(stmt: Stmt) -> frozenset[str]:
+    """What a statement and all inside it read."""
+    return frozenset().union(*(inner.uses for inner in stmt.walk()))
 
 
 def covered(places: Places, wraps: Iterable[Wrap]) -> frozenset[int]:

@@ -181,9 +181,12 @@ def _complete(scope: Scope, places: Places, overlay: Overlay) -> tuple[Overlay, 
 
 
 def _unscale(scope: Scope, places: Places, overlay: Overlay, result: Check, read: Violation) -> tuple[Overlay, Check] | None:
-    """The outermost place for `unscale_` before a reading that takes this violation away and adds none of double unscaling."""
-    fallback = None
+    """The outermost place for `unscale_` before a reading that takes this violation away and adds none of double unscaling;
+    under an `if`, of the reading alone, where it serves as well there: `if args.clip: ...`."""
+    fallback = best = None
     for place in places.inward(read.stmt):
+        if best is not None and not _stands_below(place):
+            break
         inside = list(place.stmt.all_events())
         if any(e.kind is Kind.BACKWARD or (e.kind is Kind.STEP and read.target in e.targets) for e in inside):
             continue
@@ -193,11 +196,23 @@ def _unscale(scope: Scope, places: Places, overlay: Overlay, result: Check, read
         tried = _add(overlay, place.stmt.number, Event(Kind.UNSCALE, (text,)), after=False)
         outcome = check(scope, tried)
         if read in outcome.violations:
+            if best is not None:
+                break
             continue
+        if best is not None and not set(outcome.violations) <= set(best[1].violations):
+            break
         if _count(outcome) <= _count(result):
-            return tried, outcome
+            best = tried, outcome
+            if place.stmt.kind != "if":
+                break
         fallback = fallback or (tried, outcome)
-    return fallback
+    return best or fallback
+
+
+def _stands_below(place: Place) -> bool:
+    """Whether a place is in the body of an `if`, on lines of its own."""
+    around = place.parent
+    return around is not None and place.block is around.blocks[0] and place.block[0].line > around.line
 
 
 def _count(result: Check) -> int:

@@ -37,7 +37,7 @@ class Net(nn.Module):
 
 def precisions(reading: Reading, frame: Frame, called: bool = True) -> Precisions:
     file = File(reading, lambda stmt: False, lambda stmt: False)
-    return Precisions(frame, reading.roles, file.under, called, Kinds(frame, reading.roles, called, file.kinds))
+    return Precisions(frame, reading.roles, file.under, called, Kinds(frame, reading.roles, called, file.kinds), file.handed)
 
 
 def precision(expression: str, called: bool = True) -> Precision:

@@ -279,8 +279,8 @@ PLACED = {
         ---
         for x, y in data:
             ZERO
-            REGION
-                with timer:
+            with timer:
+                REGION
                     LOSS
             BACK
             STEP

@@ -115,6 +115,7 @@ return grad.add(1)
 return x
 return torch.ones_like(x)
 return ctx.gradient, None
+y.mul_(grad); return grad * y
 """.strip().splitlines()
 
 
@@ -131,6 +132,41 @@ def test_nonlinear(body: str) -> None:
     assert result.status == "converted", result.diagnostics
     assert written(result.output) == WRITTEN
     assert ampify.convert(result.output).status == "already"
+
+
+# The backward calls `slope(x, grad)`, a function of the file.
+HELPERS = {
+    "a product": ("def slope(x, g):\n    s = torch.sigmoid(x)\n    return g * (s * (1 + x))\n", True),
+    "scripted": ("@torch.jit.script\ndef slope(x, g):\n    return g.mul(x)\n", True),
+    "through another": ("def twice(g):\n    return 2 * g\n\n\ndef slope(x, g):\n    return twice(g) * x\n", True),
+    "by an option": ("def slope(x, g, plain=False):\n    if plain:\n        return g\n    return g * x\n", True),
+    "called like torch's": ("def slope(x, g):\n    return flip(g)\n\n\ndef flip(g):\n    return g.sign()\n", False),
+    "a clamp": ("def slope(x, g):\n    return (g * x).clamp(-1, 1)\n", False),
+    "a clamp in place": ("def slope(x, g):\n    g.clamp_(-1, 1)\n    return g\n", False),
+    "a clamp further on": ("def low(g):\n    return g.clamp(-1, 1)\n\n\ndef slope(x, g):\n    return low(g) * x\n", False),
+    "changes what it is given": ("def slope(x, g):\n    x.mul_(g)\n    return g\n", False),
+    "by the size": ("def slope(x, g):\n    if g.sum() > 1:\n        return g\n    return 0 * g\n", False),
+    "returns nothing": ("def slope(x, g):\n    g * x\n", False),
+    "another decorator": ("@some_ext.clipped\ndef slope(x, g):\n    return g * x\n", False),
+    "calls itself": ("def slope(x, g):\n    return slope(x, g) * x\n", False),
+    "any arguments": ("def slope(*given):\n    return given[1] * given[0]\n", False),
+    "two of the name": ("def slope(x, g):\n    return g\n\n\ndef slope(x, g):\n    return g.sign()\n", False),
+}
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_functions_that_the_backward_calls(name: str) -> None:
+    helper, linear = HELPERS[name]
+    source = script("return slope(x, grad), None").replace("\n\nclass Op", f"\n\n{helper}\n\nclass Op")
+    result = ampify.convert(source.encode())
+    assert result.status == "converted", result.diagnostics
+    assert written(result.output) == (["@custom_fwd", "@custom_bwd"] if linear else WRITTEN)
+
+
+def test_a_parameter_of_the_name_of_a_function() -> None:
+    helper = "def slope(x, g):\n    return g * x\n"
+    source = script("slope = x.numpy\nreturn slope(x, grad), None").replace("\n\nclass Op", f"\n\n{helper}\n\nclass Op")
+    assert written(ampify.convert(source.encode()).output) == WRITTEN
 
 
 SEVERAL = "def backward(ctx, *grads):"

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ampify.analysis.analyse import Reading
+from ampify.analysis.callees import returned
 from ampify.analysis.doubts import Doubts
 from ampify.analysis.frames import FUNCTIONS, ClassInfo, Frame
 from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.operators import COMPLEX as COMPLEX_NAMES
-from ampify.analysis.precision import Precisions
+from ampify.analysis.precision import Precision, Precisions, join
 from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import children
 from ampify.program import Kind
@@ -153,13 +154,34 @@ class File:
             called, first = frame in self.called, not self._reading
             self._reading = True
             self._kinds[frame] = Kinds(frame, self.roles, called, self.kinds)
-            self._precisions[frame] = Precisions(frame, self.roles, self.under, called, self._kinds[frame])
+            self._precisions[frame] = Precisions(frame, self.roles, self.under, called, self._kinds[frame], self.handed)
             if first:
                 self._reading = False
                 for other in [f for f, kinds in self._kinds.items() if kinds.early and f not in self._again and f is not frame]:
                     self._again.add(other)  # once more, when it is asked for: its callers and callees are known now
                     del self._kinds[other], self._precisions[other]
         return self._precisions[frame]
+
+    @cached_property
+    def handing_on(self) -> set[Frame]:
+        """The functions with regions of their own, and those that call them."""
+        found = {f for f in self.frames.all if any(map(self.under, self.statements[f]))}
+        before = -1
+        while before != len(found):
+            before = len(found)
+            found.update(f for f in self.frames.all if any(t in found for c in f.calls for t in self.roles.targets(c, f)))
+        return found
+
+    def handed(self, call: ast.Call, frame: Frame) -> Precision:
+        """What functions with regions of their own return to a call; NONE for others, and for those that are being read."""
+        result = Precision.NONE
+        for target in self.roles.targets(call, frame):
+            busy = target in self._kinds and target not in self._precisions
+            if target in self.handing_on and target not in self.called and not busy:
+                read = self.precisions(target)
+                for value in returned(target):
+                    result = join(result, read.of(value)) if value is not None else result
+        return result if result > Precision.FULL else Precision.NONE
 
     def autocasts(self, stmt: ast.stmt, frame: Frame) -> bool:
         """Whether a statement of a function may run under autocast."""

@@ -103,7 +103,19 @@ def _backward(info: ClassInfo) -> Frame | None:
 
 def _place(backward: Frame) -> ast.AST | None:
     """The place in a backward that is not plainly linear."""
-    return nonlinear(backward.node) if not isinstance(backward.node, ast.Module) else None
+
+    def follow(call: ast.Call) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+        targets = backward.home.file.roles.targets(call, backward)
+        target = targets[0] if len(targets) == 1 and targets[0].home is backward.home else None
+        if target is None or isinstance(target.node, ast.Module) or target.parent is not backward.home.module:
+            return None
+        named = dotted(call.func)
+        if named != target.name or target.owner is not None or backward.home.lookup(named, backward):
+            return None
+        scripted = [backward.home.names.resolve(d) == "torch.jit.script" for d in target.node.decorator_list]
+        return target.node if all(scripted) else None
+
+    return nonlinear(backward.node, follow) if not isinstance(backward.node, ast.Module) else None
 
 
 def _unscaled(info: ClassInfo, file: File) -> Iterator[Finding]:

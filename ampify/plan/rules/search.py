@@ -127,7 +127,7 @@ def _findings(file: File, rules: list[Rule]) -> Iterator[tuple[Rule, Finding]]:
         if rule.survey is not None:
             yield from ((rule, finding) for finding in rule.survey(file))
     for frame in file.frames.all:
-        holds = any(file.under(stmt) for stmt in file.statements[frame])
+        holds = frame in file.handing_on
         for stmt in file.statements[frame]:
             runs = file.autocasts(stmt, frame)
             if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) or not (runs or holds):
