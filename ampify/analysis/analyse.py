@@ -14,6 +14,7 @@ from ampify.analysis.library import File, Library
 from ampify.analysis.names import Names
 from ampify.analysis.roles import Roles, Source
 from ampify.analysis.sites import Sites
+from ampify.analysis.uses import gone_through
 from ampify.program import Kind, Program, Refusal, Scope
 
 
@@ -83,7 +84,7 @@ def read_file(file: File) -> Reading:
         tuple((_top_level(tree, line, numbers), line) for line in names.devices),
         tuple(node.lineno for node in sharding.mentioned(tree, names)),
         frozenset(names.strings),
-        bool(states) and sites.checkpoints.uses.gone_through(states),
+        bool(states) and gone_through(states, [file.uses]),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
         tuple(hazards.unscaled(tree, names)),
         () if others else stepless.backwards(sites, scopes, refusals),

@@ -155,9 +155,11 @@ class _Reading:
             if loaded := found.loaded(stmt, node, self.frame):
                 self.state(Kind.LOAD, loaded)
             elif scaler and dotted(node.func) == f"{scaler}.load_state_dict" and node.args:
-                source = node.args[0]
-                taken = source.func.value if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute) else source
-                self.note(Kind.LOAD, node, text=dotted(taken), done=True)
+                source, key = node.args[0], ""
+                if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute):
+                    key = str(source.args[0].value) if source.args and isinstance(source.args[0], ast.Constant) else ""
+                    source = source.func.value
+                self.note(Kind.LOAD, node, text=dotted(source), form=key, done=True)
 
     def state(self, kind: Kind, state: State, call: int = 0) -> None:
         """Notes an optimizer's state that is saved or loaded."""
