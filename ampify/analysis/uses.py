@@ -50,11 +50,25 @@ class Uses:
             return method.owner
         return next((f for f in frame.chain() if name in f.bindings), self.frames.module)
 
-    def source(self, text: str, frame: Frame) -> tuple[object, list[Source]]:
-        """What tells a value from others of its name, and what callers pass for it where it is a parameter."""
+    def key(self, node: ast.expr, frame: Frame) -> object:
+        """What tells a value from others, of its name or not."""
+        text = dotted(node)
+        return (self._binder(text, frame), text) if text else node
+
+    def before(self, node: ast.expr, frame: Frame) -> Iterator[Source]:
+        """The expressions that a value comes from: what callers pass or functions return, the mapping that it is unpacked of."""
+        if isinstance(node, ast.Call):
+            yield from self.roles.returns(node, frame)
+        if not (text := dotted(node)):
+            return
         binder = self._binder(text, frame)
-        parameter = isinstance(binder, Frame) and any(b.how == "param" for b in binder.bindings.get(text, ()))
-        return (binder, text), self.roles.passed(text, binder) if parameter and isinstance(binder, Frame) else []
+        if isinstance(binder, Frame) and any(b.how == "param" for b in binder.bindings.get(text, ())):
+            yield from self.roles.passed(text, binder)
+        yield from self.roles.sources(text, frame)
+        for binding in self.frames.lookup(text, frame):
+            view = binding.value.func if binding.path and isinstance(binding.value, ast.Call) else None
+            if isinstance(view, ast.Attribute) and view.attr in VIEWS:
+                yield view.value, binding.frame
 
     def of(self, text: str, frame: Frame) -> list[Source]:
         """The places where a value is read by its text, those of an instance's attributes in files with its other classes too."""
@@ -125,23 +139,25 @@ class Uses:
 def gone_through(mappings: Iterable[Source], homes: Iterable[Uses]) -> bool:
     """Whether the keys of a mapping, or of what it becomes by another name, are gone through, counted or compared.
 
-    It is followed through assignments, other dicts, the functions of the program and their callers. `homes` are the files whose
-    checkpoints these are.
+    It is followed through assignments, other dicts, the functions of the program and their callers, and back to where it comes
+    from. `homes` are the files whose checkpoints these are.
     """
-    stack, seen = list(mappings), set[object]()
+    stack = [(node, frame, False) for node, frame in mappings]
+    seen = set[object]()
     while stack:
-        node, frame = stack.pop()
+        node, frame, back = stack.pop()
         uses, text = frame.home.file.uses, dotted(node)
-        key, passed = uses.source(text, frame) if text else (node, [])
+        key = (uses.key(node, frame), back)
         if key in seen:
             continue
         seen.add(key)
-        stack.extend(passed)
+        stack.extend((value, where, True) for value, where in uses.before(node, frame))
         for place, where in [(node, frame), *(uses.of(text, frame) if text else ())]:
             there = where.home.file.uses
             if there.is_gone_through(place):
                 return True
-            stack.extend(there.onward(place, where))
+            if not (back and isinstance(there.parents.get(place), ast.Return)):  # it came from there; others call for others
+                stack.extend((value, at, back) for value, at in there.onward(place, where))
     return any(home.loads_by_key() for home in homes)
 
 
