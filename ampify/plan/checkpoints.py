@@ -23,14 +23,14 @@ KEYS = ("scaler", "grad_scaler", "amp_scaler")
 def key_of(program: Program, elsewhere: Elsewhere, given: Iterable[Edit] = ()) -> str:
     """The scaler's key in checkpoints: the one that it has already, or one that nothing else of the program is called by; empty
     where the one that it has is something else's in another file. Edits `given` by other files bring theirs with them."""
-    asked = keys(given)
+    asked = keys(given) or frozenset({elsewhere.key} - {""})
     events = [e for scope in program.scopes for s in scope.statements() for e in s.events]
     own = next((e.form for e in events if e.kind in STATES and e.done and e.form), "")
     taken = (program.taken - set(program.runtime.values())) | program.strings
-    if asked or own or elsewhere.key:
-        fits = len(asked | ({own} - {""})) < 2 and (own or not taken & (asked | {elsewhere.key}))
-        chosen = own or min(asked, default="") or elsewhere.key
-        return chosen if fits and chosen not in elsewhere.taken else ""
+    if asked or own:
+        chosen = own or min(asked)
+        fits = chosen not in elsewhere.taken and (own or not asked & taken)
+        return chosen if fits and asked <= {chosen} else ""
     taken |= elsewhere.taken
     return next(k for k in (*KEYS, *(f"{KEYS[-1]}{i}" for i in range(2, 100))) if k not in taken)
 

@@ -34,7 +34,7 @@ def save(model, optimizer, path):
 
 
 def load(model, optimizer, path):
-    checkpoint = torch.load(path)
+    checkpoint = torch.load(path, map_location=None if path != "" else "cpu")
     model.load_state_dict(checkpoint["model"])
     optimizer.load_state_dict(checkpoint["optimizer"])
 """
