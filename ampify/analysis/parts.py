@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
@@ -49,6 +49,9 @@ def unseen(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles)
     if not readers:
         return
     yield from _otherwise(tree, list(readers), roles)
+    for method in implicit(readers):
+        for place in mentions(tree, method):
+            yield _refusal(place, unseen_detail(method))
     called = _called(roles)
     applied = {id(a) for call, _ in called.values() for a in call.args if call.func is not a}
     for node in walk(tree):
@@ -70,6 +73,27 @@ def unseen(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles)
             name = given if isinstance(given, str) and given in methods else ""
         if name and isinstance(node, ast.expr):
             yield _refusal(node, f"`{name}`, which looks at gradients, may run where nobody sees it")
+
+
+def implicit(readers: Iterable[Frame]) -> list[Frame]:
+    """The methods that run without a call of their name: `__call__`, `__exit__` and the like, and what builds an instance."""
+    return [f for f in readers if f.owner is not None and f.name.startswith("__") and f.name.endswith("__")]
+
+
+def mentions(tree: ast.Module, method: Frame) -> Iterator[ast.expr]:
+    """Where the class of a method is spoken of by its name."""
+    name = method.owner.node.name if method.owner is not None else ""
+    for node in walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+            if name == (node.id if isinstance(node, ast.Name) else node.attr):
+                yield node
+
+
+def unseen_detail(frame: Frame) -> str:
+    """What is said of a method that looks at gradients and runs without a call of its name."""
+    return (
+        f"`{frame.owner.node.name if frame.owner else ''}.{frame.name}`, which looks at gradients, may run where nobody sees it"
+    )
 
 
 def _otherwise(tree: ast.Module, functions: list[Frame], roles: Roles) -> Iterator[Refusal]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from ampify.analysis import gradients, owners
+from ampify.analysis import gradients, lambdas, owners
 from ampify.analysis.calls import Context, arguments
 from ampify.analysis.checkpoints import Checkpoints, State
 from ampify.analysis.exchange import Exchange, exchange
@@ -98,6 +98,8 @@ class _Reading:
                 elif not own and gradients.reads_gradient(node, self.roles, self.parents):
                     kind = Kind.REPLACE if isinstance(node.ctx, ast.Store) else Kind.READ
                     self.note(kind, node, gradients.owner_of(node.value, self.frame, self.roles))
+            elif isinstance(node, ast.Lambda):
+                self.runs_in_place(node)
             elif isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
                 barrier = Barrier.SUSPEND
             elif isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
@@ -173,6 +175,13 @@ class _Reading:
             for target in targets:
                 if dotted(target) and self.roles.of(target, self.frame) is Role.OPTIMIZER:
                     self.note(Kind.CREATE, self.stmt, key=dotted(target))
+
+    def runs_in_place(self, node: ast.Lambda) -> None:
+        """Notes what a lambda looks at that runs within its statement."""
+        call = lambdas.call_in_place(node, self.parents, self.roles)
+        if call is not None and lambdas.looks_at_gradients(node, self.frame, self.roles):
+            given = [owners.roots(a, self.frame, self.roles) for a in call.args if a is not node]
+            self.note(Kind.READ, call, self.members(frozenset().union(*given)))
 
     def bound(self, node: ast.Attribute) -> None:
         """A step or backward that is handed on instead of called: nobody can tell when it runs."""

@@ -49,6 +49,7 @@ def ordered(stmt: ast.stmt, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.AST
 
     def visit(node: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.Lambda):
+            yield node  # what is inside runs when it is called
             return
         for child in children(node):
             parents[child] = node
