@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.roles import Roles
+from ampify.analysis.roles import Role, Roles
 from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import children, walk
 from ampify.program import Refusal, first
 
+TENSORS = frozenset({"data", "grad"})  # attributes that are tensors
 # Methods that much else has too: a call of one on something unknown says nothing.
 COMMON = frozenset({"backward", "forward", "step", "train", "update", "zero_grad"})
 
@@ -67,7 +68,7 @@ def unseen(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles)
             if call is None or frame is None or is_property(reader):
                 name = node.attr
             elif not roles.targets(call, frame) and not (call.args and _of_parameters(reader, readers[reader])):
-                name = node.attr
+                name = node.attr if not _is_tensor(node.value, frame, roles) else ""
         elif isinstance(node, ast.Call) and dotted(node.func) == "getattr" and len(node.args) > 1:
             given = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
             name = given if isinstance(given, str) and given in methods else ""
@@ -120,6 +121,31 @@ def _otherwise(tree: ast.Module, functions: list[Frame], roles: Roles) -> Iterat
             replaced = target.attr in methods and (made or (function and value is node.value) or target.attr not in COMMON)
             if (replaced and not isinstance(node.value, ast.Constant)) or dotted(node.value) in names:
                 yield _refusal(target, f"`{dotted(target) or target.attr}` gets another function")
+
+
+def _is_tensor(node: ast.expr, frame: Frame, roles: Roles, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether an expression can only be a tensor, whose methods are torch's: `loss.norm()`, `p.grad.norm()`."""
+    while isinstance(node, ast.Subscript | ast.UnaryOp):
+        node = node.value if isinstance(node, ast.Subscript) else node.operand
+    if isinstance(node, ast.Attribute) and node.attr in TENSORS:
+        return True
+    if isinstance(node, ast.Call):
+        of_torch = roles.names.resolve(node.func).startswith("torch.") and roles.of(node, frame) is Role.OTHER
+        method = isinstance(node.func, ast.Attribute) and _is_tensor(node.func.value, frame, roles, seen)
+        return of_torch or method or roles.of(node.func, frame) in (Role.MODEL, Role.LOSS)
+    if isinstance(node, ast.BinOp):
+        return _is_tensor(node.left, frame, roles, seen) or _is_tensor(node.right, frame, roles, seen)
+    text = dotted(node)
+    found = roles.frames.lookup(text, frame) if text and text not in seen else []
+    return bool(found) and all(
+        b.value is not None and not b.path and _gives_tensors(b.value, b.how, b.frame, roles, seen | {text}) for b in found
+    )
+
+
+def _gives_tensors(value: ast.expr, how: str, frame: Frame, roles: Roles, seen: frozenset[str]) -> bool:
+    if how == "for":
+        return isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "parameters"
+    return how == "assign" and _is_tensor(value, frame, roles, seen)
 
 
 def _calls_once(decorator: Frame) -> bool:

@@ -276,7 +276,8 @@ LOOKING = {
         "    if step == 0:\n        engine.Clip(model)\n",
     ),
     "a lambda of another file": (
-        "def watch(o):\n    o.register_step_pre_hook(lambda o, *_: [p.grad.clamp_(-0.1, 0.1) for p in o.param_groups[0]['params']])\n",
+        "def watch(o):\n    g = o.param_groups[0]['params']\n"
+        "    o.register_step_pre_hook(lambda *_: [p.grad.clamp_(-0.1, 0.1) for p in g])\n",
         "from parts.engine import watch\n",
         "watch(optimizer)\n",
         "    print(loss.item())\n",
