@@ -58,6 +58,17 @@ class Sites:
             self._exchange[frame] = exchange(frame, self.names)
         return self._exchange[frame]
 
+    def other_name(self, text: str, frame: Frame) -> str:
+        """The name that an optimizer had before, where both are used: `optimizer` after `opt = optimizer`; else its own."""
+        bindings = self.frames.lookup(text, frame) if text else []
+        value = bindings[0].value if len(bindings) == 1 and bindings[0].how == "assign" and not bindings[0].path else None
+        before = dotted(value) if value is not None else ""
+        if not before or bindings[0].frame not in (frame, self.frames.module):
+            return text
+        sources = self.frames.lookup(before, bindings[0].frame)
+        same = self.frames.lookup(before, frame) == sources and len(sources) == 1 and sources[0].how in ("assign", "param")
+        return before if same and self.frames.methods_used(before, frame) & {"step", "zero_grad"} else text
+
     def hidden(self, call: ast.Call, frame: Frame) -> Summary:
         """What the functions of this file that a call runs do; `binds` by the names of the calling function."""
         found = NOTHING
@@ -137,6 +148,8 @@ class _Reading:
     def note(
         self, kind: Kind, node: ast.expr | ast.stmt, roots: frozenset[str] = frozenset(), key: str = "", **more: object
     ) -> None:
+        roots = frozenset(f"@{self.sites.other_name(r[1:], self.frame)}" if r.startswith("@") else r for r in roots)
+        key = self.sites.other_name(key, self.frame)
         self.events.append(Raw(kind, roots, key, node.lineno, node.col_offset, **more))  # type: ignore[arg-type]
 
     def refuse(self, code: str, node: ast.expr | ast.stmt, detail: str = "") -> None:
