@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ampify.analysis.library import Finder
+    from ampify.imports import Outline
     from ampify.plan.edits import Edit, Hazards, Need, Plan
     from ampify.plan.rules.search import Search
-    from ampify.program import Note, Refusal
+    from ampify.program import Elsewhere, Note, Refusal
 
 INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP109", "AMP112"})  # these stand before the line that they name
 
@@ -94,6 +95,8 @@ def convert(source: bytes, options: Options = Options(), around: Surroundings = 
 def _convert(source: bytes, tree: ast.Module, options: Options, around: Surroundings) -> Result:
     # Imported here: a file without a training step pays for none of it.
     from ampify.analysis.library import Library
+    from ampify.analysis.together import elsewhere
+    from ampify.plan.checkpoints import keys
     from ampify.plan.planner import make_module_plan, make_plan
     from ampify.plan.rules.search import Search, find
 
@@ -116,16 +119,28 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
             found.refusals.extend(_beyond_torch(search))
         return found
 
+    def others() -> Elsewhere:
+        found = elsewhere(file)
+        if options.runtime != "vendor":
+            return found
+        # The runtime lies beside the script: from there on files find it, and only by its plain name it is one for all.
+        apart = {p for p in found.starts if program.relative or not p.startswith(os.path.dirname(around.path) + os.sep)}
+        return found._replace(fixed=found.fixed | apart)
+
     given = need.edits if need is not None else ()
     runtime = "import" if need is not None and options.runtime == "vendor" else options.runtime  # it lies beside the script
-    plan = make_plan(program, options.dtype if need is None else None, runtime, rules, given)
-    if need is not None and not plan.edits and not plan.refusals:
-        plan = make_module_plan(program, options.runtime, rules)
+    states = tuple(e for e in given if keys([e]))
+    if need is not None and given == states and (program.stepless or not program.trains()):
+        plan = make_module_plan(program, options.runtime, rules, states)
+    else:
+        plan = make_plan(program, options.dtype if need is None else None, runtime, rules, given, others)
+        if need is not None and not plan.edits and not plan.refusals:
+            plan = make_module_plan(program, options.runtime, rules)
     if plan.refusals:
         result = Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
-    elif not plan.edits and not plan.needs:
+    elif not plan.edits and not any(n.grave for n in plan.needs):
         told = tuple(_note(n) for n in plan.notes)
-        result = Result("already" if program.runtime else "unchanged", source, diagnostics=told)
+        result = Result("already" if program.runtime else "unchanged", source, diagnostics=told, needs=plan.needs)
     elif obstacle := not_rewritable(source):
         result = _refused(source, "AMP920", 1, 1, obstacle)
     else:
@@ -154,7 +169,7 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around:
         output = emit(source, plan)
         if not _keeps_lines(source, output, edits, _joined(source, tree, plan)):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
-        for need in (n for n in plan.needs if n.edits):
+        for need in (n for n in plan.needs if n.edits and n.grave):
             assert around.finder is not None  # from where the other file is known
             other = _converted_for(need, around.finder, around.path, options)
             if other.status != "converted":
@@ -183,6 +198,9 @@ class _Instead:
 
     def tree(self, path: str) -> ast.Module | None:
         return self._tree if path == self._path and self._tree is not None else self._finder.tree(path)
+
+    def outline(self, path: str) -> Outline:
+        return self._finder.outline(path)
 
     def source(self, path: str) -> bytes | None:
         return self._finder.source(path)

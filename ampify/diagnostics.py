@@ -48,6 +48,10 @@ NOTES = {
         "gradients are computed here, and nothing in this file steps on them: there is no training step to convert",
         "if another file steps on them, give it too: `ampify this_file.py that_file.py`",
     ),
+    "AMP196": (
+        "an optimizer's state is {}, a file that was not given, or not converted: a resumed run starts at the initial loss scale",
+        "give that file too: `ampify script.py that_file.py`, or the directory",
+    ),
 }
 
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.

@@ -1,15 +1,35 @@
-"""Imports: which files an import statement may mean, by the names of the modules alone."""
+"""Imports: which files an import statement may mean, by the names of the modules alone, and what a file is in outline."""
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 REACH = 4  # directories above the script in which an absolute import is looked for
 FOREIGN = frozenset({"torch", "torchvision", "torchaudio", "torchtext", "numpy", "scipy", "sklearn", "pandas", "PIL"})
 FOREIGN |= {"ampify_runtime"} | sys.stdlib_module_names
+
+
+KEY = re.compile(rb"""['"]((?:grad_|amp_)?scaler\d*)['"]|\b((?:grad_|amp_)?scaler\d*)[ ]*=(?!=)""")
+
+
+class Outline(NamedTuple):
+    """What is to be known of a file before anybody analyses it."""
+
+    imports: tuple[str, ...] = ()  # the local files that it imports
+    states: bool = False  # states are saved or loaded, of a model or of an optimizer
+    runtime: bool = False  # it imports the runtime
+    keys: frozenset[str] = frozenset()  # what it calls by a name that could be the scaler's in a checkpoint
+
+
+def outlined(source: bytes, found: tuple[str, ...]) -> Outline:
+    """The outline of a file's bytes, which import the files `found`."""
+    keys = frozenset((quoted or keyword).decode() for quoted, keyword in KEY.findall(source))
+    return Outline(found, b"state_dict" in source, b"ampify_runtime" in source, keys)
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ampify.vendor import Copy
 
 BUG = "AMP999"
+STATES = "AMP196"  # what is needed of files that save and load, which nothing depends on
 
 
 class Outcome(NamedTuple):
@@ -76,7 +77,8 @@ class Job:
         result = draft.result
         if result.needs or result.steps or result.parts:
             return False
-        if result.status == "unchanged" and len(self.given) > 1 and b"torch" in draft.outcome.before:
+        before = draft.outcome.before
+        if result.status == "unchanged" and len(self.given) > 1 and (b"torch" in before or b"state_dict" in before):
             return False
         return not any(True for _ in self.local.importers(real))
 
@@ -97,6 +99,8 @@ class Job:
             for real, need in needed.items():
                 if real in alone:
                     self.drafts[real] = self._draft(self.given[real], alone[real].snapshot, need)
+                    if need.code == STATES and self.drafts[real].result.status != "converted":
+                        self.drafts[real] = alone[real]  # nobody depends on it
             dropped = dict(self._dropped(needed))
             if not dropped:
                 break
@@ -160,7 +164,7 @@ class Job:
         """The edits that a draft asks for in another file; None if it is not converted."""
         if draft is None or draft.result.status != "converted":
             return None
-        return next((n.edits for n in draft.result.needs if n.path == path and n.edits), ())
+        return next((n.edits for n in draft.result.needs if n.path == path and n.edits and n.grave), ())
 
     def _told(self, real: str, draft: _Draft, needed: dict[str, Need]) -> _Draft:
         """A draft with what is to be said of hazards that stay in other files, or of the step that it does a part of."""
@@ -172,7 +176,8 @@ class Job:
         left = [n for n in result.needs if not n.grave and self._status(n) != "converted"]
         if result.status != "converted" or not left:
             return draft
-        result = result._replace(diagnostics=(*result.diagnostics, *map(_left, left)))
+        told = (_left(n) for n in left if n.code != STATES or self.options.dtype != "bf16")
+        result = result._replace(diagnostics=(*result.diagnostics, *told))
         return draft._replace(outcome=draft.outcome._replace(result=result))
 
     def _status(self, need: Need) -> str:
@@ -241,5 +246,9 @@ def failed(path: str, before: bytes, problem: FileError) -> Outcome:
 
 def _left(need: Need) -> Diagnostic:
     """What is said of a hazard that stays in a file that was not given."""
+    if need.code == STATES:
+        from ampify.diagnostics import note
+
+        return note(STATES, 1, f"{need.hazard} in {os.path.relpath(need.path)}:{need.line}")
     message = f"in a file that was not given, or not converted: {os.path.relpath(need.path)}:{need.line}: {need.hazard}"
     return Diagnostic(need.code, "warning", 1, 1, message, "give that file too, or the directory, to have it rewritten")

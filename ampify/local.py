@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from ampify import files
-from ampify.imports import places
+from ampify.imports import Outline, imports, outlined, places
 from ampify.source import SourceError, parse
 
 KEPT = 128  # syntax trees in memory
@@ -25,6 +25,7 @@ class Local:
         self._given = [path for path in given if path.endswith(".py")]
         self._places: dict[tuple[str, int, str], str | None] = {}
         self._trees: OrderedDict[str, ast.Module | None] = OrderedDict()
+        self._outlines: dict[str, Outline] = {}
         self._importing: dict[str, list[str]] | None = None  # by a word in import statements, the given files with them
 
     def imported(self, path: str, level: int, name: str) -> str | None:
@@ -49,6 +50,15 @@ class Local:
         stem = os.path.basename(path).removesuffix(".py")
         name = os.path.basename(os.path.dirname(path)) if stem == "__init__" else stem
         return [given for given in self._importing.get(name, ()) if given != path]
+
+    def outline(self, path: str) -> Outline:
+        """What a file imports, saves and loads; nothing where it cannot be read."""
+        if path not in self._outlines:
+            tree = self.tree(path)
+            found = (self.imported(path, level, name) for level, name in imports(tree)) if tree is not None else ()
+            local = tuple(dict.fromkeys(p for p in found if p is not None and p != path))
+            self._outlines[path] = outlined(files.read_optional(path) or b"", local) if tree is not None else Outline()
+        return self._outlines[path]
 
     def source(self, path: str) -> bytes | None:
         """The bytes of a file; None where it cannot be read."""

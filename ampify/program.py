@@ -244,6 +244,17 @@ class Note(NamedTuple):
     detail: str
 
 
+class Elsewhere(NamedTuple):
+    """What other files of a program, without training steps of their own, save and load of optimizers' states."""
+
+    scopes: tuple[Scope, ...] = ()  # with their paths
+    starts: Mapping[str, int] = MappingProxyType({})  # by path, the number of the file's first statement
+    taken: frozenset[str] = frozenset()  # what the other files of the program call anything by
+    key: str = ""  # by which one of the files has the scaler's state already
+    keyed: bool = False  # somebody goes through the keys of a checkpoint: it bears no new one
+    fixed: frozenset[str] = frozenset()  # paths of files in which nothing can be written
+
+
 class Program(NamedTuple):
     """All that planning needs to know of one file, with the functions of other files that take part in its training steps."""
 
@@ -267,6 +278,10 @@ class Program(NamedTuple):
     def own(self) -> Iterator[Scope]:
         """The scopes of the file itself."""
         return (scope for scope in self.scopes if not scope.path)
+
+    def trains(self) -> bool:
+        """Whether anything in the file goes backward."""
+        return any(e.kind is Kind.BACKWARD for scope in self.own() for s in scope.run() for e in s.events)
 
     def whole(self) -> Iterator[Scope]:
         """The file's scopes that the scaler's protocol is followed in: not what others run as a part of themselves."""

@@ -13,10 +13,11 @@ import re
 import tokenize
 import warnings
 
-from ampify.analysis.analyse import Reading, read
+from ampify.analysis.analyse import Reading
 from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.library import Finder, Library
 from ampify.analysis.names import Names, dotted, is_runtime
+from ampify.analysis.together import elsewhere
 from ampify.analysis.walk import walk
 from ampify.lines import Written, changed_line
 from ampify.plan.planner import left_over, make_plan
@@ -47,7 +48,8 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
         check_compiles(original)
         raise ProofError(f"the output does not compile: {error}") from None
     _same_comments(original, output)
-    reading = read(after, path, Library(finder))
+    file = Library(finder).add(after, path)
+    reading = file.reading
     names, known = reading.names, Names(before)
     written = _written(names)
     _imports_first(after, names)
@@ -55,7 +57,7 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
     _protocol(reading.program, names.plain is not None)
     plan, hazards = make_plan(reading.program), find(reading, (), search)
     refused = plan.refusals or hazards.refusals or (reading.program.refusals and not reading.program.stepless)
-    if refused or plan.edits or hazards.edits or left_over(reading.program, names.plain is not None):
+    if refused or plan.edits or hazards.edits or left_over(reading.program, names.plain is not None, lambda: elsewhere(file)):
         raise ProofError("converting the output again would change it")
     _disabled(reading, search)
     added = _added_import(after, names)

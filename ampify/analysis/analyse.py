@@ -12,8 +12,10 @@ from ampify.analysis.existing import amp_in_use
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.library import File, Library
 from ampify.analysis.names import Names
+from ampify.analysis.reached import reached
 from ampify.analysis.roles import Roles, Source
 from ampify.analysis.sites import Sites
+from ampify.analysis.uses import gone_through
 from ampify.program import Kind, Program, Refusal, Scope
 
 
@@ -83,7 +85,7 @@ def read_file(file: File) -> Reading:
         tuple((_top_level(tree, line, numbers), line) for line in names.devices),
         tuple(node.lineno for node in sharding.mentioned(tree, names)),
         frozenset(names.strings),
-        bool(states) and sites.checkpoints.uses.gone_through(states),
+        bool(states) and gone_through(states, [file.uses]),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
         tuple(hazards.unscaled(names)),
         () if others else stepless.backwards(sites, scopes, refusals),
@@ -105,10 +107,20 @@ def _readers(file: File) -> dict[Frame, frozenset[str]]:
 
 def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
     """What looks at gradients where nobody sees it, by way of the files that this one imports."""
-    for other in file.library.imported_by(file):
+    imported = list(file.library.imported_by(file))
+    for frame in reached(file, imported) if any(hazards.hooks(f) for o in imported for f in o.frames.all) else ():
+        for call, name in hazards.hooks(frame):
+            yield Refusal("AMP906", 1, 0, f"`{name}` ({os.path.relpath(frame.home.file.path)}:{call.lineno})")
+    for other in imported:
         if not other.speaks_of_gradients:
             continue
         readers = _readers(other)
+        for frame in parts.implicit(readers):
+            if any(True for f in (file, *imported) for _ in parts.mentions(f.tree, frame)):
+                place = f"{os.path.relpath(other.path)}:{getattr(frame.node, 'lineno', 1)}"
+                yield Refusal("AMP904", 1, 0, f"{parts.unseen_detail(frame)} ({place})")
+        for refusal in hazards.lambdas_out_of_sight(other.sites):
+            yield Refusal("AMP904", 1, 0, f"{refusal.detail} ({os.path.relpath(other.path)}:{refusal.line})")
         for refusal in parts.unseen(other.tree, readers, other.roles):
             yield Refusal("AMP904", 1, 0, f"{refusal.detail} ({os.path.relpath(other.path)}:{refusal.line})")
         properties = {frame: looked for frame, looked in readers.items() if parts.is_property(frame)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import NamedTuple
 
 from ampify.analysis.frames import Frame
@@ -38,9 +37,9 @@ class Checkpoints:
     def __init__(self, names: Names, roles: Roles) -> None:
         self.names, self.roles = names, roles
 
-    @cached_property
+    @property
     def uses(self) -> Uses:
-        return Uses(self.roles.frames, self.roles)
+        return self.roles.frames.file.uses
 
     def saved(self, stmt: ast.stmt, nodes: list[ast.AST], parents: Parents, frame: Frame) -> list[State]:
         """The optimizers' states that a statement's own `nodes` save, of each dict the last; none where the scaler's is too."""
@@ -164,18 +163,27 @@ class Checkpoints:
         return isinstance(node, ast.Call) and self.names.resolve(node.func) in DICTS
 
     def _saves_keywords(self, call: ast.Call, frame: Frame) -> bool:
-        """Whether a call is of a function of this file that does nothing with its `**state` but `torch.save(state, ...)`."""
+        """Whether a call is of a function that does nothing with its `**state` but `torch.save(state, ...)`."""
         targets = self.roles.targets(call, frame)
-        if len(targets) != 1 or not isinstance(call.func, ast.Name) or call.func.id in self.names.aliases:
+        if len(targets) != 1 or not isinstance(call.func, ast.Name):
             return False
-        node = targets[0].node
+        node, names = targets[0].node, targets[0].home.names
+        if call.func.id in self.names.aliases and targets[0].home is self.roles.frames:
+            return False
         if isinstance(node, ast.Module) or node.args.kwarg is None or node.decorator_list or targets[0].owner is not None:
             return False
         name = node.args.kwarg.arg
-        saved = {id(c.args[0]) for c in targets[0].calls if c.args and self.names.resolve(c.func) == "torch.save"}
+        saved = {id(c.args[0]) for c in targets[0].calls if c.args and names.resolve(c.func) == "torch.save"}
         named = [n for n in walk(node) if isinstance(n, ast.Name) and n.id == name]
         bound = self.roles.frames.lookup(call.func.id, frame)
         return bool(named) and not bound and all(id(n) in saved for n in named)
+
+    def _is_kept_from(self, node: ast.AST, frame: Frame) -> bool:
+        """Whether a name that holds a state hands it on; once renamed it is lost sight of."""
+        parents = frame.home.file.uses.parents
+        if not isinstance(node, ast.expr) or isinstance(parents.get(node), ast.Assign):
+            return False
+        return self._is_kept(self._held(node, parents), parents, frame)
 
     def _is_kept(self, held: ast.expr, parents: Parents, frame: Frame) -> bool:
         """Whether a state is handed on to be saved, by itself or under another name; a look at it is no saving."""
@@ -188,12 +196,7 @@ class Checkpoints:
         if isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
             targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
             places = [place for t in targets if dotted(t) for place in self.uses.of(dotted(t), frame)]
-            named = any(
-                self._is_kept(self._held(n, self.uses.parents), self.uses.parents, where)
-                for n, where in places
-                if not isinstance(self.uses.parents.get(n), ast.Assign)  # once renamed it is lost sight of
-            )
-            return named or any(isinstance(t, ast.Subscript) for t in targets)
+            return any(isinstance(t, ast.Subscript) for t in targets) or any(self._is_kept_from(n, where) for n, where in places)
         return isinstance(parent, (ast.Dict, ast.Tuple, ast.List, ast.ListComp, ast.DictComp, ast.GeneratorExp))
 
 

@@ -91,7 +91,8 @@ class Builder:
     def checkpoints(self) -> list[Source]:
         """The checkpoints that may get the scaler's state."""
         events = [e for facts in self.facts.values() for e in facts.events]
-        return [(e.mapping, self.frame) for e in events if e.mapping is not None and e.form and not e.done]
+        bearing = [e for e in events if not e.done and (e.form or e.kind is Kind.LOAD)]
+        return [(e.mapping, self.frame) for e in bearing if e.mapping is not None]
 
     def scope(self, closures: dict[ast.AST, str]) -> Scope | None:
         """The scope, or None where nothing in it takes part in training or evaluation."""

@@ -90,6 +90,7 @@ class Frames:
         self.classes: dict[str, ClassInfo] = {}
         self.functions: dict[str, list[Frame]] = {}
         self.all: list[Frame] = []
+        self._orders: dict[ClassInfo, list[ClassInfo]] = {}
         self._by_name: dict[tuple[str, bool], list[tuple[ast.Call, Frame]]] = {}
         self.module = self._frame(tree, None, None)
 
@@ -210,15 +211,14 @@ class Frames:
         return []
 
     def everywhere(self, info: ClassInfo) -> list[ClassInfo]:
-        """A class and those of its bases that the program defines, in this file or others."""
-        found, queue = [], [info]
-        while queue:
-            current = queue.pop()
-            if current not in found:
-                found.append(current)
-                bases = [current.home.file.class_named(dotted(b)) for b in current.node.bases]
-                queue.extend(b for b in bases if b is not None)
-        return found
+        """A class and those of its bases that the program defines, in this file or others, in the order in which Python looks
+        a method up."""
+        if info not in self._orders:
+            self._orders[info] = [info]  # of a class that comes back to itself
+            bases = [info.home.file.class_named(dotted(b)) for b in info.node.bases]
+            known = [b for b in bases if b is not None and b is not info]
+            self._orders[info] = [info, *_merged([*([*self.everywhere(b)] for b in known), known])]
+        return self._orders[info]
 
     def subclasses(self, info: ClassInfo, linked: bool = False) -> list[ClassInfo]:
         """The classes that come from one. With `linked`, also those in files that import this one."""
@@ -273,3 +273,12 @@ class Frames:
                         called = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
                         self._by_name.setdefault((called, isinstance(call.func, ast.Attribute)), []).append((call, frame))
         return self._by_name.get((name, method), [])
+
+
+def _merged(orders: list[list[ClassInfo]]) -> list[ClassInfo]:
+    """The C3 linearization of the orders of a class's bases; where there is none, each as it comes."""
+    found: list[ClassInfo] = []
+    while orders := [rest for order in orders if (rest := [c for c in order if c not in found])]:
+        heads = (order[0] for order in orders)
+        found.append(next((head for head in heads if not any(head in order[1:] for order in orders)), orders[0][0]))
+    return found

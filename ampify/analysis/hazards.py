@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from ampify.analysis import sharding
+from ampify.analysis import lambdas, sharding
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role
@@ -26,11 +26,18 @@ def find(tree: ast.Module, names: Names, sites: Sites) -> Iterator[Refusal]:
             yield from _call(call, frame, names, sites)
         for function in frame.lambdas:
             yield from _lambda(function, frame, sites)
+    yield from lambdas_out_of_sight(sites)
     yield from sharding.find(tree, names)
     if names.mentions("async_execution"):
         for node in (*names.nodes.of(ast.Attribute), *names.nodes.of(ast.Name)):
             if names.resolve(node) == "torch.distributed.rpc.functions.async_execution":
                 yield Refusal("AMP911", node.lineno, node.col_offset, "`rpc.functions.async_execution`")
+
+
+def hooks(frame: Frame) -> list[tuple[ast.Call, str]]:
+    """The calls of a function that register hooks of backward passes, with the methods' names."""
+    calls = [(c, c.func.attr) for c in frame.calls if isinstance(c.func, ast.Attribute)]
+    return [(call, name) for call, name in calls if name in HOOKS]
 
 
 def unscaled(names: Names) -> Iterator[tuple[int, str]]:
@@ -64,6 +71,17 @@ def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[
             for function in sites.frames.functions.get(dotted(target), ()):
                 if sites.summaries.of(function).backward:
                     yield Refusal("AMP911", *at, f"`{dotted(target)}`")
+
+
+def lambdas_out_of_sight(sites: Sites) -> Iterator[Refusal]:
+    """The lambdas of a file that look at gradients where nobody sees it."""
+    roles = sites.roles
+    for frame in sites.frames.all:
+        for function in frame.lambdas:
+            seen = lambdas.is_seen(function, frame.home.file.uses.parents, roles)
+            if not seen and lambdas.looks_at_gradients(function, frame, roles):
+                detail = f"`{ast.unparse(function)[:40]}`, which looks at gradients, may run where nobody sees it"
+                yield Refusal("AMP904", function.lineno, function.col_offset, detail)
 
 
 def _lambda(function: ast.Lambda, frame: Frame, sites: Sites) -> Iterator[Refusal]:

@@ -13,7 +13,8 @@ from ampify.analysis.names import Names
 from ampify.analysis.roles import Roles
 from ampify.analysis.sites import Sites
 from ampify.analysis.summaries import Summaries
-from ampify.imports import imports
+from ampify.analysis.uses import Uses
+from ampify.imports import Outline, imports
 from ampify.program import APART
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Finder(Protocol):
 
     def tree(self, path: str) -> ast.Module | None:
         """The syntax tree of a file; None where it cannot be read."""
+
+    def outline(self, path: str) -> Outline:
+        """What a file is in outline; an empty one where it cannot be read."""
 
     def source(self, path: str) -> bytes | None:
         """The bytes of a file; None where it cannot be read."""
@@ -70,6 +74,10 @@ class File:
         from ampify.analysis.analyse import read_file
 
         return read_file(self)
+
+    @cached_property
+    def uses(self) -> Uses:
+        return Uses(self.frames, self.roles)
 
     @property
     def speaks_of_torch(self) -> bool:

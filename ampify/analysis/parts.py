@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.roles import Roles
+from ampify.analysis.roles import Role, Roles
 from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import children, walk
 from ampify.program import Refusal, first
 
+TENSORS = frozenset({"data", "grad"})  # attributes that are tensors
 # Methods that much else has too: a call of one on something unknown says nothing.
 COMMON = frozenset({"backward", "forward", "step", "train", "update", "zero_grad"})
 
@@ -49,6 +50,9 @@ def unseen(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles)
     if not readers:
         return
     yield from _otherwise(tree, list(readers), roles)
+    for method in implicit(readers):
+        for place in mentions(tree, method):
+            yield _refusal(place, unseen_detail(method))
     called = _called(roles)
     applied = {id(a) for call, _ in called.values() for a in call.args if call.func is not a}
     for node in walk(tree):
@@ -64,12 +68,33 @@ def unseen(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles)
             if call is None or frame is None or is_property(reader):
                 name = node.attr
             elif not roles.targets(call, frame) and not (call.args and _of_parameters(reader, readers[reader])):
-                name = node.attr
+                name = node.attr if not _is_tensor(node.value, frame, roles) else ""
         elif isinstance(node, ast.Call) and dotted(node.func) == "getattr" and len(node.args) > 1:
             given = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
             name = given if isinstance(given, str) and given in methods else ""
         if name and isinstance(node, ast.expr):
             yield _refusal(node, f"`{name}`, which looks at gradients, may run where nobody sees it")
+
+
+def implicit(readers: Iterable[Frame]) -> list[Frame]:
+    """The methods that run without a call of their name: `__call__`, `__exit__` and the like, and what builds an instance."""
+    return [f for f in readers if f.owner is not None and f.name.startswith("__") and f.name.endswith("__")]
+
+
+def mentions(tree: ast.Module, method: Frame) -> Iterator[ast.expr]:
+    """Where the class of a method is spoken of by its name."""
+    name = method.owner.node.name if method.owner is not None else ""
+    for node in walk(tree):
+        if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
+            if name == (node.id if isinstance(node, ast.Name) else node.attr):
+                yield node
+
+
+def unseen_detail(frame: Frame) -> str:
+    """What is said of a method that looks at gradients and runs without a call of its name."""
+    return (
+        f"`{frame.owner.node.name if frame.owner else ''}.{frame.name}`, which looks at gradients, may run where nobody sees it"
+    )
 
 
 def _otherwise(tree: ast.Module, functions: list[Frame], roles: Roles) -> Iterator[Refusal]:
@@ -96,6 +121,31 @@ def _otherwise(tree: ast.Module, functions: list[Frame], roles: Roles) -> Iterat
             replaced = target.attr in methods and (made or (function and value is node.value) or target.attr not in COMMON)
             if (replaced and not isinstance(node.value, ast.Constant)) or dotted(node.value) in names:
                 yield _refusal(target, f"`{dotted(target) or target.attr}` gets another function")
+
+
+def _is_tensor(node: ast.expr, frame: Frame, roles: Roles, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether an expression can only be a tensor, whose methods are torch's: `loss.norm()`, `p.grad.norm()`."""
+    while isinstance(node, (ast.Subscript, ast.UnaryOp)):
+        node = node.value if isinstance(node, ast.Subscript) else node.operand
+    if isinstance(node, ast.Attribute) and node.attr in TENSORS:
+        return True
+    if isinstance(node, ast.Call):
+        of_torch = roles.names.resolve(node.func).startswith("torch.") and roles.of(node, frame) is Role.OTHER
+        method = isinstance(node.func, ast.Attribute) and _is_tensor(node.func.value, frame, roles, seen)
+        return of_torch or method or roles.of(node.func, frame) in (Role.MODEL, Role.LOSS)
+    if isinstance(node, ast.BinOp):
+        return _is_tensor(node.left, frame, roles, seen) or _is_tensor(node.right, frame, roles, seen)
+    text = dotted(node)
+    found = roles.frames.lookup(text, frame) if text and text not in seen else []
+    return bool(found) and all(
+        b.value is not None and not b.path and _gives_tensors(b.value, b.how, b.frame, roles, seen | {text}) for b in found
+    )
+
+
+def _gives_tensors(value: ast.expr, how: str, frame: Frame, roles: Roles, seen: frozenset[str]) -> bool:
+    if how == "for":
+        return isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "parameters"
+    return how == "assign" and _is_tensor(value, frame, roles, seen)
 
 
 def _calls_once(decorator: Frame) -> bool:

@@ -249,8 +249,17 @@ class Roles:
             found = [self._inherited(name, info) for info in self._classes_of(receiver, frame)]
         else:
             found = [self._inherited(name, method.owner)]
-            found += [i.methods[name] for i in self.frames.subclasses(method.owner, self.linked) if name in i.methods]
+            found += [self._inherited(name, info) for info in self.frames.subclasses(method.owner, self.linked)]
         return list(dict.fromkeys(f for f in found if f is not None))
+
+    def _next(self, name: str, owner: ClassInfo) -> list[Frame]:
+        """The methods that `super()` may mean in a class: those behind its own, in it or in a class that it is mixed into."""
+        found = []
+        for info in (owner, *self.frames.subclasses(owner, self.linked)):
+            family = self.family(info)
+            behind = family[family.index(owner) + 1 :] if owner in family else []
+            found += [b.methods[name] for b in behind if name in b.methods][:1]
+        return list(dict.fromkeys(found))
 
     def _inherited(self, name: str, info: ClassInfo) -> Frame | None:
         """The method that a class has by a name, its own or a base's."""
@@ -302,8 +311,7 @@ class Roles:
             info = self.class_of(receiver, frame) if receiver else None
             if info is None and isinstance(func.value, ast.Call) and dotted(func.value.func) == "super":
                 method = frame.method
-                bases = self.family(method.owner)[1:] if method is not None and method.owner is not None else []
-                return [b.methods[func.attr] for b in bases if func.attr in b.methods][:1]
+                return self._next(func.attr, method.owner) if method is not None and method.owner is not None else []
             if info is not None:
                 return self._methods(func.attr, receiver, frame)
         return []

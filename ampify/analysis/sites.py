@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from ampify.analysis import gradients, owners
+from ampify.analysis import gradients, lambdas, owners
 from ampify.analysis.calls import Context, arguments
 from ampify.analysis.checkpoints import Checkpoints, State
 from ampify.analysis.exchange import Exchange, exchange
@@ -81,6 +81,17 @@ class Sites:
             self._exchange[frame] = exchange(frame, self.names)
         return self._exchange[frame]
 
+    def other_name(self, text: str, frame: Frame) -> str:
+        """The name that an optimizer had before, where both are used: `optimizer` after `opt = optimizer`; else its own."""
+        bindings = self.frames.lookup(text, frame) if text else []
+        value = bindings[0].value if len(bindings) == 1 and bindings[0].how == "assign" and not bindings[0].path else None
+        before = dotted(value) if value is not None else ""
+        if not before or bindings[0].frame not in (frame, self.frames.module):
+            return text
+        sources = self.frames.lookup(before, bindings[0].frame)
+        same = self.frames.lookup(before, frame) == sources and len(sources) == 1 and sources[0].how in ("assign", "param")
+        return before if same and self.frames.methods_used(before, frame) & {"step", "zero_grad"} else text
+
     def hidden(self, call: ast.Call, frame: Frame) -> Summary:
         """What the functions of this file that a call runs do; `binds` by the names of the calling function."""
         found = NOTHING
@@ -125,6 +136,8 @@ class _Reading:
                 elif not own and gradients.reads_gradient(node, self.roles, self.parents):
                     kind = Kind.REPLACE if isinstance(node.ctx, ast.Store) else Kind.READ
                     self.note(kind, node, gradients.owner_of(node.value, self.frame, self.roles))
+            elif isinstance(node, ast.Lambda):
+                self.runs_in_place(node)
             elif isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)):
                 barrier = Barrier.SUSPEND
             elif isinstance(node, (ast.BinOp, ast.AugAssign)) and isinstance(node.op, ast.MatMult):
@@ -170,6 +183,8 @@ class _Reading:
     def note(
         self, kind: Kind, node: ast.expr | ast.stmt, roots: frozenset[str] = frozenset(), key: str = "", **more: object
     ) -> None:
+        roots = frozenset(f"@{self.sites.other_name(r[1:], self.frame)}" if r.startswith("@") else r for r in roots)
+        key = self.sites.other_name(key, self.frame)
         self.events.append(Raw(kind, roots, key, node.lineno, node.col_offset, **more))  # type: ignore[arg-type]
 
     def refuse(self, code: str, node: ast.expr | ast.stmt, detail: str = "") -> None:
@@ -194,9 +209,11 @@ class _Reading:
             if loaded := found.loaded(stmt, node, self.frame):
                 self.state(Kind.LOAD, loaded)
             elif scaler and dotted(node.func) == f"{scaler}.load_state_dict" and node.args:
-                source = node.args[0]
-                taken = source.func.value if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute) else source
-                self.note(Kind.LOAD, node, text=dotted(taken), done=True)
+                source, key = node.args[0], ""
+                if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute):
+                    key = str(source.args[0].value) if source.args and isinstance(source.args[0], ast.Constant) else ""
+                    source = source.func.value
+                self.note(Kind.LOAD, node, text=dotted(source), form=key, done=True)
 
     def state(self, kind: Kind, state: State, call: int = 0) -> None:
         """Notes an optimizer's state that is saved or loaded."""
@@ -210,6 +227,13 @@ class _Reading:
             for target in targets:
                 if dotted(target) and self.roles.of(target, self.frame) is Role.OPTIMIZER:
                     self.note(Kind.CREATE, self.stmt, key=dotted(target))
+
+    def runs_in_place(self, node: ast.Lambda) -> None:
+        """Notes what a lambda looks at that runs within its statement."""
+        call = lambdas.call_in_place(node, self.parents, self.roles)
+        if call is not None and lambdas.looks_at_gradients(node, self.frame, self.roles):
+            given = [owners.roots(a, self.frame, self.roles) for a in call.args if a is not node]
+            self.note(Kind.READ, call, self.members(frozenset().union(*given)))
 
     def bound(self, node: ast.Attribute) -> None:
         """A step or backward that is handed on instead of called: nobody can tell when it runs."""

@@ -58,6 +58,7 @@ def ordered(stmt: ast.stmt, parents: dict[ast.AST, ast.AST]) -> list[ast.AST]:
 
     def visit(node: ast.AST) -> None:
         if node.__class__ is ast.Lambda:
+            found.append(node)  # what is inside runs when it is called
             return
         for child in children(node):
             parents[child] = node

@@ -1,4 +1,4 @@
-"""Uses: where in a file a value goes on to, and whether somebody there minds one more key in it."""
+"""Uses: where in a program a value goes on to, and whether somebody there minds one more key in it."""
 
 from __future__ import annotations
 
@@ -50,32 +50,41 @@ class Uses:
             return method.owner
         return next((f for f in frame.chain() if name in f.bindings), self.frames.module)
 
+    def key(self, node: ast.expr, frame: Frame) -> object:
+        """What tells a value from others, of its name or not."""
+        text = dotted(node)
+        return (self._binder(text, frame), text) if text else node
+
+    def before(self, node: ast.expr, frame: Frame) -> Iterator[Source]:
+        """The expressions that a value comes from: what callers pass or functions return, the mapping that it is unpacked of."""
+        if isinstance(node, ast.Call):
+            yield from self.roles.returns(node, frame)
+        if not (text := dotted(node)):
+            return
+        binder = self._binder(text, frame)
+        if isinstance(binder, Frame) and any(b.how == "param" for b in binder.bindings.get(text, ())):
+            yield from self.roles.passed(text, binder)
+        yield from self.roles.sources(text, frame)
+        for binding in self.frames.lookup(text, frame):
+            view = binding.value.func if binding.path and isinstance(binding.value, ast.Call) else None
+            if isinstance(view, ast.Attribute) and view.attr in VIEWS:
+                yield view.value, binding.frame
+
     def of(self, text: str, frame: Frame) -> list[Source]:
-        """The places where a value is read by its text."""
-        return self._of_text.get((self._binder(text, frame), text), [])
+        """The places where a value is read by its text, those of an instance's attributes in files with its other classes too."""
+        binder = self._binder(text, frame)
+        if isinstance(binder, Frame):
+            return self._of_text.get((binder, text), [])
+        family = self.frames.everywhere(binder)
+        members = dict.fromkeys([*family, *(sub for info in family for sub in info.home.subclasses(info, linked=True))])
+        return [place for info in members for place in info.home.file.uses._of_text.get((info, text), ())]
 
-    def gone_through(self, mappings: Iterable[Source]) -> bool:
-        """Whether the keys of a mapping, or of what it becomes by another name, are gone through, counted or compared.
-
-        It is followed through assignments, other dicts, the functions of the file and their callers.
-        """
-        stack, seen = list(mappings), set[object]()
-        while stack:
-            node, frame = stack.pop()
-            text = dotted(node)
-            binder = self._binder(text, frame) if text else None
-            if (key := (binder, text) if text else node) in seen:
-                continue
-            seen.add(key)
-            if isinstance(binder, Frame) and any(b.how == "param" for b in binder.bindings.get(text, ())):
-                stack.extend(self.roles.passed(text, binder))
-            for place, where in [(node, frame), *(self.of(text, frame) if text else ())]:
-                if self._is_gone_through(place):
-                    return True
-                stack.extend(self._onward(place, where))
+    def loads_by_key(self) -> bool:
+        """Whether a loop over a mapping loads what it finds there."""
         return any(map(_loads_states, self._loops))
 
-    def _is_gone_through(self, node: ast.AST) -> bool:
+    def is_gone_through(self, node: ast.AST) -> bool:
+        """Whether the keys of the mapping that an expression gives are gone through, counted or compared right there."""
         parent = self.parents.get(node)
         if isinstance(parent, Loops):
             return parent.iter is node
@@ -90,7 +99,7 @@ class Uses:
             return any(isinstance(t, (ast.Tuple, ast.List)) for t in parent.targets)
         return isinstance(parent, ast.Starred) or (isinstance(parent, ast.keyword) and parent.arg is None)
 
-    def _onward(self, node: ast.AST, frame: Frame) -> Iterator[Source]:
+    def onward(self, node: ast.AST, frame: Frame) -> Iterator[Source]:
         """The expressions that hold the value next."""
         parent = self.parents.get(node)
         if isinstance(parent, ast.Assign):
@@ -107,12 +116,12 @@ class Uses:
             elif isinstance(key, ast.Constant):
                 yield from self._of_key.get(str(key.value), ())
         elif isinstance(parent, ast.Return):
-            yield from self.frames.callers(frame)
+            yield from self.frames.callers(frame, linked=True)
         elif isinstance(parent, ast.Call) or (isinstance(parent, ast.keyword) and parent.arg):
             yield from self._passed_on(node, parent, frame)
 
     def _passed_on(self, node: ast.AST, parent: ast.Call | ast.keyword, frame: Frame) -> Iterator[Source]:
-        """The parameters of functions of this file that an argument becomes; the dict, where it updates one."""
+        """The parameters of functions of the program that an argument becomes; the dict, where it updates one."""
         call = self.parents[parent] if isinstance(parent, ast.keyword) else parent
         if not isinstance(call, ast.Call):
             return
@@ -125,6 +134,31 @@ class Uses:
                 name = names[at]
             if name:
                 yield ast.Name(name, ast.Load()), target
+
+
+def gone_through(mappings: Iterable[Source], homes: Iterable[Uses]) -> bool:
+    """Whether the keys of a mapping, or of what it becomes by another name, are gone through, counted or compared.
+
+    It is followed through assignments, other dicts, the functions of the program and their callers, and back to where it comes
+    from. `homes` are the files whose checkpoints these are.
+    """
+    stack = [(node, frame, False) for node, frame in mappings]
+    seen = set[object]()
+    while stack:
+        node, frame, back = stack.pop()
+        uses, text = frame.home.file.uses, dotted(node)
+        key = (uses.key(node, frame), back)
+        if key in seen:
+            continue
+        seen.add(key)
+        stack.extend((value, where, True) for value, where in uses.before(node, frame))
+        for place, where in [(node, frame), *(uses.of(text, frame) if text else ())]:
+            there = where.home.file.uses
+            if there.is_gone_through(place):
+                return True
+            if not (back and isinstance(there.parents.get(place), ast.Return)):  # it came from there; others call for others
+                stack.extend((value, at, back) for value, at in there.onward(place, where))
+    return any(home.loads_by_key() for home in homes)
 
 
 def _loads_states(loop: ast.For | ast.AsyncFor) -> bool:

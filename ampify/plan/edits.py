@@ -16,12 +16,14 @@ class Wrap(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """A statement of its own before or after statement `at`. `{scaler}` in `text` is the scaler's local name."""
+    """A statement of its own before or after statement `at`. `{scaler}` in `text` is the scaler's local name; with `key`, its
+    state is saved or loaded by that."""
 
     at: int
     after: bool
     text: str
     code: str
+    key: str = ""
 
 
 class Rewrite(NamedTuple):
@@ -91,6 +93,7 @@ class Need(NamedTuple):
     def joined(self, other: "Need") -> "Need":
         """What two files need of the same one."""
         return self._replace(
+            code=other.code if other.grave and not self.grave else self.code,
             grave=self.grave or other.grave,
             entries=self.entries | other.entries,
             asked=self.asked | other.asked,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ampify.plan.checkpoints import key_of, lost_states, plan_checkpoints
+from ampify.plan.checkpoints import KEYS, key_of, keys, lost_elsewhere, lost_states, plan_checkpoints, states_elsewhere
 from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Need, Plan, Rewrite, Splice, Wrap, anchor, moved
 from ampify.plan.places import Places
 from ampify.plan.regions import Regions, covered, plan_evaluation, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
-from ampify.program import APART, Compute, Kind, Note, Program, Refusal, Scope
+from ampify.program import APART, Compute, Elsewhere, Kind, Note, Program, Refusal, Scope
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
 PLAIN_FORMS = frozenset({"scale", "scale_tensors", "step"})  # of Rewrite, what torch.amp's scaler has too
@@ -38,17 +38,18 @@ def make_plan(
     runtime: str = "import",
     rules: Rules | None = None,
     given: tuple[Edit, ...] = (),
+    elsewhere: Callable[[], Elsewhere] = Elsewhere,
 ) -> Plan:
     """The plan of one file. No edits and no refusals: there is nothing to convert.
 
     `dtype` and `runtime` as in ampify.convert.Options; `rules` finds the numeric hazards, given the edits. `given` are edits that
-    training steps of other files ask for.
+    training steps of other files ask for; `elsewhere` tells what other files save and load.
     """
     backwards = [e for scope in program.own() for s in scope.run() for e in s.events if e.kind is Kind.BACKWARD]
     if not backwards and not given:
         return Plan(refusals=tuple(r for r in program.refusals if r.code == "AMP904"))  # a backward, but not a tensor's
     if all(e.done for e in backwards) and not given:
-        return Plan()
+        return _plan_left(program, elsewhere())
     if program.stepless and not given:
         return Plan(notes=tuple(Note("AMP195", line, column, "") for line, column in program.stepless[:1]))
     refusals = [*program.refusals]
@@ -74,16 +75,23 @@ def make_plan(
     if plain and (needs or given):  # every file would have a scaler of its own
         return Plan(refusals=(Refusal("AMP923", 1, 0, "one scaler for a training step in several files"),))
     edits = [e for e in edits if anchor(e) < APART]
-    key, saves = key_of(program), not plain and not program.keyed  # torch's scaler loads no checkpoint without its state
+    others = elsewhere()
+    key, keyed = key_of(program, others, given), program.keyed or others.keyed
+    saves = not plain and not keyed and key != ""  # torch's scaler loads no checkpoint without its state
+    if not saves:
+        edits = [e for e in edits if not keys([e])]
     for scope in program.own():
         edits.extend(plan_penalties(scope))
         if not plain:  # the notes of PyTorch let a schedule run on
             edits.extend(plan_schedules(scope))
         if saves:
-            edits.extend(plan_checkpoints(scope, Places(scope), key))
+            edits.extend(e for e in plan_checkpoints(scope, Places(scope), key) if e not in edits)
         edits.extend(uncovered(scope, plan_evaluation(scope)))
-    lost = [n for scope in program.own() for n in lost_states(scope, program.keyed, saves)]
-    notes = () if dtype == "bf16" else tuple({n.line: n for n in sorted(lost, reverse=True)}.values())[::-1]
+    if saves:
+        needs = (*needs, *states_elsewhere(others, key))
+    lost = [n for scope in program.own() for n in lost_states(scope, keyed, saves)]
+    notes = (*tuple({n.line: n for n in sorted(lost, reverse=True)}.values())[::-1], *lost_elsewhere(others, keyed, saves))
+    notes = () if dtype == "bf16" else tuple(dict.fromkeys(notes))
     if rules is not None and edits:
         found = rules(edits)
         if found.refusals:
@@ -97,24 +105,38 @@ def make_plan(
     return plan if plan.refusals else plan._replace(notes=notes, needs=needs)
 
 
-def left_over(program: Program, plain: bool) -> bool:
+def left_over(program: Program, plain: bool, elsewhere: Callable[[], Elsewhere]) -> bool:
     """Whether there is something in a converted file that conversion leaves in none: gradients that are part of a loss and
     schedules past the scaler, or checkpoints without its state. With `plain` the scaler is torch's own."""
     if not any(e.kind is Kind.BACKWARD and e.done for scope in program.own() for s in scope.run() for e in s.events):
         return False
-    key, saves = key_of(program), not plain and not program.keyed
-    return any(
-        plan_penalties(scope) or (not plain and plan_schedules(scope)) or (saves and plan_checkpoints(scope, Places(scope), key))
-        for scope in program.own()
-    )
+    if any(plan_penalties(scope) or (not plain and plan_schedules(scope)) for scope in program.own()):
+        return True
+    if plain or program.keyed or not any(plan_checkpoints(scope, Places(scope), KEYS[0]) for scope in program.own()):
+        return False
+    others = elsewhere()
+    return not others.keyed and key_of(program, others) != ""
 
 
-def make_module_plan(program: Program, runtime: str, rules: Rules) -> Plan:
-    """The plan of a file without a training step, whose code runs under a script's autocast: what the rules write there."""
+def _plan_left(program: Program, elsewhere: Elsewhere) -> Plan:
+    """The plan of a converted file: what its program saves and loads in others, if that is not done yet."""
+    key = key_of(program, elsewhere)
+    if "scaler" not in program.runtime or program.keyed or elsewhere.keyed or not key:
+        return Plan()
+    return Plan(needs=tuple(states_elsewhere(elsewhere, key)))
+
+
+def make_module_plan(program: Program, runtime: str, rules: Rules, given: tuple[Edit, ...] = ()) -> Plan:
+    """The plan of a file without a training step: what the rules write in code that runs under a script's autocast, and the
+    scaler's state, which the edits `given` by a training step elsewhere save and load here."""
     found = rules([])
-    if found.refusals or not found.edits:
+    if found.refusals or not (found.edits or given):
         return Plan(refusals=tuple(found.refusals))
-    edits = sorted(found.edits, key=anchor)
+    edits = sorted([*found.edits, *(given if key_of(program, Elsewhere(), given) else ())], key=anchor)
+    if not edits:
+        return Plan()
+    if program.refusals and not program.stepless:  # it takes part in a training step that cannot be converted
+        return Plan(refusals=_telling([*program.refusals]))
     if runtime == "torch":
         beyond = [Refusal("AMP923", line, 0, detail) for line, detail in _beyond_torch(program, edits, -1)]
         if beyond:

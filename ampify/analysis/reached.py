@@ -1,0 +1,67 @@
+"""Reached: which functions of imported files a program may run, by the names that it speaks of."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from ampify.analysis.frames import FUNCTIONS, Frame
+from ampify.analysis.walk import children, walk
+
+if TYPE_CHECKING:
+    from ampify.analysis.library import File
+
+
+def reached(file: File, imported: Iterable[File]) -> Iterator[Frame]:
+    """The functions of imported files that a file may run, as far as their names and those of their classes are spoken of in it,
+    or in another that may run; what stands at module level runs when it is imported."""
+    words = _words(file.tree)
+    waiting = [frame for other in imported for frame in other.frames.all]
+    classes = [info for other in imported for info in other.frames.classes.values()]
+    before = -1
+    while before != len(words):
+        before = len(words)
+        for info in classes:
+            if info.node.name in words:
+                words.update(name for base in info.node.bases for name in _words(base))
+        held, waiting = waiting, []
+        for frame in held:
+            if _is_spoken_of(frame, words):
+                words |= _own_words(frame)
+                yield frame
+            else:
+                waiting.append(frame)
+
+
+def _is_spoken_of(frame: Frame, words: set[str]) -> bool:
+    if frame.parent is None:
+        return True
+    if frame.owner is None:
+        return frame.name in words
+    return frame.owner.node.name in words and (frame.name in words or frame.name.startswith("__") or frame.name == "forward")
+
+
+def _own_words(frame: Frame) -> set[str]:
+    """The names in a function, without those in functions and classes of a module."""
+    if frame.parent is not None:
+        return _words(frame.node)
+    found: set[str] = set()
+    stack: list[ast.AST] = [frame.node]
+    while stack:
+        node = stack.pop()
+        found |= _word(node)
+        stack.extend(c for c in children(node) if not isinstance(c, (*FUNCTIONS, ast.ClassDef)))
+    return found
+
+
+def _words(tree: ast.AST) -> set[str]:
+    return {word for node in walk(tree) for word in _word(node)}
+
+
+def _word(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if isinstance(node, ast.Attribute):
+        return {node.attr}
+    return {node.name.rpartition(".")[2]} if isinstance(node, ast.alias) else set()
