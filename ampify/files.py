@@ -9,7 +9,7 @@ from typing import NamedTuple
 UNREADABLE = "AMP990"
 UNWRITABLE = "AMP993"
 
-_REPORT_CHANGED = "it changed while ampify was working on it, so it was left as it is: run ampify again"
+CHANGED = "it changed while ampify was working on it, so it was left as it is: run ampify again"
 
 
 class FileError(Exception):
@@ -112,13 +112,13 @@ def write(before: Snapshot, data: bytes) -> None:
         _fill(temporary, data, before)
         now = read(before.path)
         if now.target != before.target or now.data != before.data:
-            raise FileError(UNWRITABLE, _REPORT_CHANGED)
+            raise FileError(UNWRITABLE, CHANGED)
         os.replace(temporary, before.target)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, FileError) and error.code == UNREADABLE:
-            raise FileError(UNWRITABLE, _REPORT_CHANGED) from error
+            raise FileError(UNWRITABLE, CHANGED) from error
         if isinstance(error, OSError):
             raise FileError(UNWRITABLE, f"cannot be written: {_reason(error)}") from error
         raise
