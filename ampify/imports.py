@@ -12,9 +12,16 @@ FOREIGN = frozenset({"torch", "torchvision", "torchaudio", "torchtext", "numpy",
 FOREIGN |= {"ampify_runtime"} | sys.stdlib_module_names
 
 
+BLOCKS = frozenset({"body", "cases", "finalbody", "handlers", "orelse"})  # the fields with statements in them
+
+
 def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """The level and name of every module that a file may import."""
-    for node in ast.walk(tree):
+    """The level and name of every module that a file may import, those of the outer statements first."""
+    queue: list[ast.AST] = [tree]
+    for node in queue:
+        for field in node._fields:
+            if field in BLOCKS and isinstance(inside := getattr(node, field), list):
+                queue.extend(inside)
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
