@@ -13,6 +13,7 @@ import tokenize
 import warnings
 
 from ampify.analysis.analyse import Reading, read
+from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.library import Finder, Library
 from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.walk import walk
@@ -44,10 +45,10 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
         check_compiles(original)
         raise ProofError(f"the output does not compile: {error}") from None
     _same_comments(original, output)
-    names = Names(after)
-    _imports_first(after, names)
-    _own_keys(Names(before), after, names)
     reading = read(after, path, Library(finder))
+    names, known = reading.names, Names(before)
+    _imports_first(after, names)
+    _own_keys(known, names)
     _protocol(reading.program, names.plain is not None)
     plan, hazards = make_plan(reading.program), find(reading, (), search)
     refused = plan.refusals or hazards.refusals or (reading.program.refusals and not reading.program.stepless)
@@ -55,8 +56,8 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
         raise ProofError("converting the output again would change it")
     _disabled(reading, search)
     added = _added_import(after, names)
-    erased = erase(after)
-    difference = _difference(erase(before), erased, names)
+    erased = erase(after, names)
+    difference = _difference(erase(before, known), erased, names)
     if difference and added is not None:
         erased.body.remove(added)
         difference = _difference(before, erased, names)
@@ -72,52 +73,48 @@ def _imports_first(tree: ast.Module, names: Names) -> None:
     if names.plain is not None:
         local |= {names.plain.enabled, names.plain.scaler, names.plain.torch}
         own = [node for stmt in names.plain.statements for node in getattr(stmt, "targets", ()) if isinstance(node, ast.Name)]
-    for node in walk(tree):
-        bound = [node.id] if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and node not in own else []
-        if isinstance(node, ast.arg):
-            bound = [node.arg]
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            bound = [node.name]
-        elif isinstance(node, ast.Import | ast.ImportFrom) and not is_runtime(node):
-            bound = [a.asname or a.name.partition(".")[0] for a in node.names]
-            if names.plain is not None and node in tree.body:
-                bound = [name for name in bound if name not in _torch_bound(node)]
-        if local.intersection(bound):
-            raise ProofError(f"`{local.intersection(bound).pop()}` of the output means two things")
+    bound = {n.id for n in names.nodes.of(ast.Name) if not isinstance(n.ctx, ast.Load) and n not in own} | names.arguments
+    bound |= names.defined
+    for stmt in names.nodes.imports:
+        if not is_runtime(stmt):
+            torch = _torch_bound(stmt) if names.plain is not None and stmt in tree.body else ()
+            bound.update({a.asname or a.name.partition(".")[0] for a in stmt.names}.difference(torch))
+    if twice := local & bound:
+        raise ProofError(f"`{twice.pop()}` of the output means two things")
     needed = {name: {name} for name in local}  # by name, what of the runtime's it needs when it runs
     known: set[str] = set()
-    for stmt in tree.body:
-        if isinstance(stmt, ast.ImportFrom) and is_runtime(stmt):
-            known.update(a.asname or a.name for a in stmt.names)
+    for each in tree.body:
+        if isinstance(each, ast.ImportFrom) and is_runtime(each):
+            known.update(a.asname or a.name for a in each.names)
             continue
         if names.plain is not None:
-            known |= _torch_bound(stmt)
-            known |= {target.id for target in own if target in getattr(stmt, "targets", ())}
-        mentioned = {n.id for n in walk(stmt) if isinstance(n, ast.Name)}
-        used = {name for each in mentioned if each in needed for name in needed[each]}
-        if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            needed[stmt.name] = used
+            known |= _torch_bound(each)
+            known |= {target.id for target in own if target in getattr(each, "targets", ())}
+        mentioned = {n.id for n in walk(each) if isinstance(n, ast.Name)}
+        used = {name for mention in mentioned if mention in needed for name in needed[mention]}
+        if isinstance(each, (*FUNCTIONS, ast.ClassDef)):
+            needed[each.name] = used
         elif used - known:
-            raise ProofError(f"line {stmt.lineno} of the output uses `{(used - known).pop()}` before its import")
+            raise ProofError(f"line {each.lineno} of the output uses `{(used - known).pop()}` before its import")
 
 
-def _own_keys(before: Names, tree: ast.Module, names: Names) -> None:
+def _own_keys(before: Names, names: Names) -> None:
     """What is new beside optimizers' states, under a key of a dict or call, takes the place of nothing else, and is loaded by
     the key that it is saved under."""
     if before.scaler:
         return  # the keys are there already
     eraser = _Eraser(names)
     keys: set[object] = set()
-    for node in walk(tree):
-        if isinstance(node, ast.Dict):
-            pairs = zip(node.keys, node.values, strict=True)
-            keys.update(getattr(k, "value", None) for k, v in pairs if eraser.is_state(v))
-        elif isinstance(node, ast.keyword) and eraser.is_state(node.value):
-            keys.add(node.arg)
-        elif isinstance(node, ast.Assign) and eraser.is_state(node.value):
-            keys.update(getattr(t.slice, "value", None) for t in node.targets if isinstance(t, ast.Subscript))
-        elif eraser.method(node) == "load_state_dict" and isinstance(node, ast.Call) and isinstance(node.args[0], ast.Call):
-            keys.update(getattr(a, "value", None) for a in node.args[0].args[:1])
+    for node in names.nodes.of(ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        keys.update(getattr(k, "value", None) for k, v in pairs if eraser.is_state(v))
+    keys.update(keyword.arg for keyword in names.nodes.of(ast.keyword) if eraser.is_state(keyword.value))
+    for assign in names.nodes.of(ast.Assign):
+        if eraser.is_state(assign.value):
+            keys.update(getattr(t.slice, "value", None) for t in assign.targets if isinstance(t, ast.Subscript))
+    for call in names.nodes.of(ast.Call):
+        if eraser.method(call) == "load_state_dict" and isinstance(call.args[0], ast.Call):
+            keys.update(getattr(a, "value", None) for a in call.args[0].args[:1])
     if len(keys) > 1 or not all(re.fullmatch(r"(grad_|amp_)?scaler\d*", str(key)) for key in keys):
         raise ProofError("the scaler's state is not loaded by the key that it is saved under, or that is not a key of ampify's")
     if clash := keys & before.strings:
@@ -160,9 +157,11 @@ def _disabled(reading: Reading, search: Search) -> None:
 # erasure ---------------------------------------------------------------------------------------------
 
 
-def erase(tree: ast.Module) -> ast.Module:
+def erase(tree: ast.Module, names: Names) -> ast.Module:
     """Undoes, in place, every form that ampify writes, as the tree's own imports of the runtime, or its scaler, name them."""
-    erased = _Eraser(Names(tree)).visit(tree)
+    if not (names.runtime or names.plain or names.mentions("grad")):
+        return tree
+    erased = _Eraser(names).visit(tree)
     assert isinstance(erased, ast.Module)
     return erased
 

@@ -41,7 +41,7 @@ def read(tree: ast.Module, path: str = "", library: Library | None = None) -> Re
 def read_file(file: File) -> Reading:
     """Reads a file of a library."""
     tree, names, frames, roles, sites, numbers = file.tree, file.names, file.frames, file.roles, file.sites, file.numbers
-    amp = amp_in_use(tree, names)
+    amp = amp_in_use(names)
     scopes: list[Scope] = []
     refusals: list[Refusal] = []
     builders = [file.library.builders[frame] for frame in frames.all]
@@ -49,7 +49,7 @@ def read_file(file: File) -> Reading:
     for builder in builders:
         closures.update(builder.closures())
     if closures:  # calls of them by their names mean something else now
-        sites.closures.update(closures)
+        sites.evaluated(closures)
         for builder in builders:
             builder.refusals.clear()
             builder.read()
@@ -77,7 +77,7 @@ def read_file(file: File) -> Reading:
         amp,
         frozenset(names.taken),
         names.runtime,
-        tuple((numbers[s][0], _imports_torch(s)) for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)),
+        tuple((numbers[s][0], _imports_torch(s)) for s in tree.body if isinstance(s, (ast.Import, ast.ImportFrom))),
         _prologue(tree, numbers),
         _torch_names(tree, names, numbers),
         tuple((_top_level(tree, line, numbers), line) for line in names.devices),
@@ -85,7 +85,7 @@ def read_file(file: File) -> Reading:
         frozenset(names.strings),
         bool(states) and sites.checkpoints.uses.gone_through(states),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
-        tuple(hazards.unscaled(tree, names)),
+        tuple(hazards.unscaled(names)),
         () if others else stepless.backwards(sites, scopes, refusals),
     )
     return Reading(tree, names, frames, file.alone, numbers, program)

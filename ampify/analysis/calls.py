@@ -38,7 +38,7 @@ def _instance(call: ast.Call, frame: Frame) -> ast.expr | None:
         return None
     receiver = call.func.value
     if isinstance(receiver, ast.Call) and dotted(receiver.func) == "super":
-        method = frame.home.method_of(frame)
+        method = frame.method
         return ast.Name(method.self_name, ast.Load()) if method is not None else None
     if frame.home.file.class_named(dotted(receiver)) is not None and call.args:
         return call.args[0]  # Base.f(self)

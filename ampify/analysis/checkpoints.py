@@ -108,7 +108,7 @@ class Checkpoints:
 
     def _held(self, node: ast.expr, parents: Parents) -> ast.expr:
         """The expression that has a state as its value, or a copy of it: `optimizer.state_dict() if full else None`."""
-        while isinstance(parent := parents.get(node), ast.IfExp | ast.Call):
+        while isinstance(parent := parents.get(node), (ast.IfExp, ast.Call)):
             if isinstance(parent, ast.IfExp) and node is parent.test:
                 break
             if isinstance(parent, ast.Call) and (parent.args != [node] or self.names.resolve(parent.func) not in COPIES):
@@ -136,7 +136,7 @@ class Checkpoints:
             return True
         if isinstance(call.func, ast.Attribute) and call.func.attr == "update":
             values = [value for value, _ in self.roles.sources(dotted(call.func.value), frame)]
-            return bool(values) and all(isinstance(v, ast.Dict | ast.DictComp) or self._is_dict_call(v) for v in values)
+            return bool(values) and all(isinstance(v, (ast.Dict, ast.DictComp)) or self._is_dict_call(v) for v in values)
         return self._saves_keywords(call, frame)
 
     def _is_dict_call(self, node: ast.expr) -> bool:
@@ -164,7 +164,7 @@ class Checkpoints:
         if isinstance(parent, ast.Call):
             last = dotted(parent.func).rpartition(".")[2]
             return last not in HARMLESS and last != "load_state_dict"
-        if isinstance(parent, ast.Assign | ast.AnnAssign | ast.NamedExpr):
+        if isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
             targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
             places = [place for t in targets if dotted(t) for place in self.uses.of(dotted(t), frame)]
             named = any(
@@ -173,7 +173,7 @@ class Checkpoints:
                 if not isinstance(self.uses.parents.get(n), ast.Assign)  # once renamed it is lost sight of
             )
             return named or any(isinstance(t, ast.Subscript) for t in targets)
-        return isinstance(parent, ast.Dict | ast.Tuple | ast.List | ast.ListComp | ast.DictComp | ast.GeneratorExp)
+        return isinstance(parent, (ast.Dict, ast.Tuple, ast.List, ast.ListComp, ast.DictComp, ast.GeneratorExp))
 
 
 def _values(entries: ast.expr) -> list[ast.expr]:

@@ -27,7 +27,7 @@ class Doubts:
 
     def several(self, node: ast.expr, frame: Frame, met: frozenset[str] = frozenset()) -> bool:
         """Whether an expression may be a tuple or list of tensors, of which each is what it is, or a plain number."""
-        if isinstance(node, ast.Tuple | ast.List | ast.ListComp | ast.Constant):
+        if isinstance(node, (ast.Tuple, ast.List, ast.ListComp, ast.Constant)):
             return True
         if isinstance(node, ast.IfExp):
             return self.several(node.body, frame, met) or self.several(node.orelse, frame, met)
@@ -58,7 +58,7 @@ class Doubts:
             return True
         if text:
             return self._complex_name(text, frame, met) or (
-                isinstance(node, ast.Attribute | ast.Subscript) and self.complex(node.value, frame, met)
+                isinstance(node, (ast.Attribute, ast.Subscript)) and self.complex(node.value, frame, met)
             )
         if isinstance(node, ast.Call):
             name = self.names.resolve(node.func)

@@ -60,9 +60,9 @@ class _Reading:
                 self.derive(stmt)
 
     def derive(self, stmt: ast.stmt) -> None:
-        value = stmt.value if isinstance(stmt, ast.Assign | ast.AugAssign | ast.AnnAssign) else None
+        value = stmt.value if isinstance(stmt, (ast.Assign, ast.AugAssign, ast.AnnAssign)) else None
         targets: list[ast.expr] = stmt.targets if isinstance(stmt, ast.Assign) else []
-        if isinstance(stmt, ast.AugAssign | ast.AnnAssign):
+        if isinstance(stmt, (ast.AugAssign, ast.AnnAssign)):
             targets = [stmt.target]
         elif isinstance(stmt, ast.For):
             value, targets = stmt.iter, [stmt.target]
@@ -84,7 +84,7 @@ class _Reading:
         """Whether something has gradients in it, and not only their sizes."""
         if isinstance(node, ast.Attribute) and node.attr in METADATA:
             return False
-        if isinstance(node, ast.Compare) and all(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+        if isinstance(node, ast.Compare) and all(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
             return False
         if isinstance(node, ast.Attribute) and node.attr == "grad":
             return True
@@ -137,12 +137,12 @@ class _Reading:
         if isinstance(stmt, ast.With):
             no_grad = all(self.names.resolve(getattr(i.context_expr, "func", i)) == "torch.no_grad" for i in stmt.items)
             return no_grad and all(self.adds_up(s, each) for s in stmt.body)
-        if isinstance(stmt, ast.Continue | ast.Pass):
+        if isinstance(stmt, (ast.Continue, ast.Pass)):
             return True
         if isinstance(stmt, ast.Assign):
             return all(map(self.is_place, stmt.targets)) and (self.is_neutral(stmt.value) or self.is_linear(stmt.value))
         if isinstance(stmt, ast.AugAssign):
-            scales = isinstance(stmt.op, ast.Div | ast.Mult) or not self.mentions(stmt.target)
+            scales = isinstance(stmt.op, (ast.Div, ast.Mult)) or not self.mentions(stmt.target)
             return scales and self.is_place(stmt.target) and self.is_neutral(stmt.value)
         return isinstance(stmt, ast.Expr) and (isinstance(stmt.value, ast.Constant) or self.is_step(stmt.value))
 
@@ -200,9 +200,9 @@ class _Reading:
         if isinstance(node, ast.BinOp):
             right = isinstance(node.op, ast.Mult) and self.is_neutral(node.left) and self.is_linear(node.right)
             return right or (
-                isinstance(node.op, ast.Mult | ast.Div) and self.is_linear(node.left) and self.is_neutral(node.right)
+                isinstance(node.op, (ast.Mult, ast.Div)) and self.is_linear(node.left) and self.is_neutral(node.right)
             )
-        if isinstance(node, ast.List | ast.Tuple):
+        if isinstance(node, (ast.List, ast.Tuple)):
             return bool(node.elts) and all(map(self.is_linear, node.elts))
         if isinstance(node, ast.ListComp):
             generators = all(self.is_iterable(g.iter) and all(map(_asks_for_gradient, g.ifs)) for g in node.generators)
@@ -222,7 +222,7 @@ def _asks_for_gradient(node: ast.expr) -> bool:
     if isinstance(node, ast.Attribute):
         return node.attr == "requires_grad"
     compared = isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr == "grad"
-    return compared and isinstance(node, ast.Compare) and all(isinstance(op, ast.Is | ast.IsNot) for op in node.ops)
+    return compared and isinstance(node, ast.Compare) and all(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
 
 
 def _names(stmt: ast.stmt) -> Iterator[ast.Name]:

@@ -3,7 +3,6 @@
 import ast
 
 from ampify.analysis.names import Names
-from ampify.analysis.walk import walk
 
 AMP = (
     "torch.cuda.amp", "torch.cpu.amp", "torch.amp", "torch.autocast", "torch.xpu.amp", "apex", "accelerate", "lightning",
@@ -11,16 +10,16 @@ AMP = (
 )  # fmt: skip
 
 
-def amp_in_use(tree: ast.Module, names: Names) -> str:
+def amp_in_use(names: Names) -> str:
     """The name of the mixed precision a file uses, or an empty string. Names imported and never used do not count."""
     aliases = {local: full for local, full in names.aliases.items() if _is_amp(full)}
-    for node in walk(tree):
-        if isinstance(node, ast.Name) and node.id in aliases and isinstance(node.ctx, ast.Load):
-            return _short(aliases[node.id])
-        if isinstance(node, ast.Attribute):
-            name = names.resolve(node)
-            if name.startswith("torch.") and _is_amp(name):
-                return _short(name)
+    for local in aliases:
+        if local in names.loaded:
+            return _short(aliases[local])
+    for node in names.nodes.of(ast.Attribute) if not names.attributes.isdisjoint(("amp", "autocast")) else ():
+        name = names.resolve(node)
+        if name.startswith("torch.") and _is_amp(name):
+            return _short(name)
     return ""
 
 

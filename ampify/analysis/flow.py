@@ -13,7 +13,7 @@ from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Source
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import blocks_of, defs_and_uses, is_false, own_statements, shown, uses_of
+from ampify.analysis.syntax import blocks_of, is_false, own_statements, shown, uses_of
 from ampify.analysis.vocabulary import DETACHING
 from ampify.analysis.walk import walk
 from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
@@ -127,7 +127,7 @@ class Builder:
 
     def family(self) -> frozenset[str]:
         """The names of the class that the function is a method of, and of those that it comes from."""
-        method = self.sites.frames.method_of(self.frame)
+        method = self.frame.method
         if method is None or method.owner is None:
             return frozenset()
         return frozenset(info.node.name for info in self.sites.frames.everywhere(method.owner))
@@ -144,7 +144,7 @@ class Builder:
 
     def _is_context(self, stmt: ast.stmt) -> bool:
         """Whether a statement is a `with` under which gradients are off, or autocast on."""
-        if not isinstance(stmt, ast.With | ast.AsyncWith):
+        if not isinstance(stmt, (ast.With, ast.AsyncWith)):
             return False
         return any(self._is_no_grad(i.context_expr) or self.sites.names.is_autocast(i.context_expr) for i in stmt.items)
 
@@ -203,7 +203,7 @@ class Builder:
         cleared: set[str] = set()
         for stmt in reversed(_straight(self.frame.node.body)):
             inside = [r for s in own_statements([stmt]) for r in (self.facts[s].events if s in self.facts else ())]
-            if any(r.kind in (Kind.BACKWARD, Kind.CALL, Kind.UNIT) for r in inside) or isinstance(stmt, ast.If | ast.Try):
+            if any(r.kind in (Kind.BACKWARD, Kind.CALL, Kind.UNIT) for r in inside) or isinstance(stmt, (ast.If, ast.Try)):
                 break
             if isinstance(stmt, ast.Expr):
                 cleared.update(key for r in inside if r.kind is Kind.ZERO for key in self._event(r, view).targets)
@@ -297,7 +297,7 @@ class Builder:
             if event.kind in (Kind.READ, Kind.REPLACE) and "?" in event.targets:
                 view.refusals.append(Refusal("AMP915", event.line, event.column, shown(stmt)))
             events.append(event)
-        defs, uses = defs_and_uses(stmt)
+        defs, uses = self.sites.defs_and_uses(stmt)
         built = Stmt(
             index,
             end,
@@ -314,7 +314,7 @@ class Builder:
             facts.barrier if facts else None,
             detached=isinstance(stmt, ast.Assign) and (_is_detached(stmt.value) or self._is_gradient(stmt.value)),
             plain=isinstance(stmt, ast.Assign) and self._is_plain(stmt.value),
-            renames=isinstance(stmt, ast.Assign) and isinstance(stmt.value, ast.Name | ast.Attribute | ast.Subscript),
+            renames=isinstance(stmt, ast.Assign) and isinstance(stmt.value, (ast.Name, ast.Attribute, ast.Subscript)),
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
         )
         if isinstance(stmt, ast.If):
@@ -322,7 +322,7 @@ class Builder:
             built = built._replace(kind="with") if certain else self._with_test(built, stmt.test, view)
         elif isinstance(stmt, ast.While):
             built = built._replace(endless=isinstance(stmt.test, ast.Constant) and bool(stmt.test.value))
-        elif isinstance(stmt, ast.With | ast.AsyncWith):
+        elif isinstance(stmt, (ast.With, ast.AsyncWith)):
             contexts = [i.context_expr for i in stmt.items]
             ours = any(self.sites.names.is_autocast(c) for c in contexts)
             if any(self.sites.names.is_disabled(c) for c in contexts):  # what stands there asks for no region
@@ -355,7 +355,7 @@ class Builder:
     @staticmethod
     def _arms(stmt: ast.stmt) -> list[list[ast.stmt]]:
         """The blocks in the order that Stmt documents."""
-        if isinstance(stmt, ast.Try | ast.TryStar):
+        if isinstance(stmt, (ast.Try, ast.TryStar)):
             return [stmt.body, stmt.orelse, stmt.finalbody, *(h.body for h in stmt.handlers)]
         return [] if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)) else blocks_of(stmt)
 
@@ -383,7 +383,7 @@ class Builder:
         for node in walk(test):
             if isinstance(node, ast.Call) and dotted(node.func) not in PURE_CALLS:
                 return built
-            if isinstance(node, ast.NamedExpr | ast.Await | ast.Yield):
+            if isinstance(node, (ast.NamedExpr, ast.Await, ast.Yield)):
                 return built
         return built._replace(test=ast.unparse(test), negated=negated, test_names=frozenset(uses_of(test)))
 
@@ -463,7 +463,7 @@ def _sets_aside(facts: Facts) -> bool:
 
 def _is_number(value: ast.expr) -> bool:
     """Whether a value is a number or an array, or several of them, as the expression shows it."""
-    if isinstance(value, ast.Tuple | ast.List):
+    if isinstance(value, (ast.Tuple, ast.List)):
         return all(_is_number(element) for element in value.elts)
     if isinstance(value, ast.Call):
         called = value.func.attr if isinstance(value.func, ast.Attribute) else dotted(value.func)
@@ -473,7 +473,7 @@ def _is_number(value: ast.expr) -> bool:
 
 def _is_detached(value: ast.expr) -> bool:
     """Whether a chain of calls ends in, or passes through, one whose result has no gradient."""
-    while isinstance(value, ast.Call | ast.Attribute | ast.Subscript):
+    while isinstance(value, (ast.Call, ast.Attribute, ast.Subscript)):
         if isinstance(value, ast.Attribute) and value.attr in DETACHING:
             return True
         if isinstance(value, ast.Call) and dotted(value.func) in ("int", "float", "bool", "str", "len"):

@@ -71,7 +71,7 @@ def _by_callee(node: ast.Call, frame: Frame, roles: Roles) -> Compute | None:
 
 def _module_self(frame: Frame, roles: Roles) -> str:
     """The name of the instance in a method of an nn.Module, or an empty string."""
-    method = roles.frames.method_of(frame)
+    method = frame.method
     if method is None or method.owner is None or not roles.is_module(method.owner):
         return ""
     return method.self_name
@@ -88,7 +88,7 @@ def _receives_model(node: ast.Call, frame: Frame, roles: Roles) -> bool:
 
 def computes(loss: ast.AST, roles: Roles) -> bool:
     """Whether the expression of a loss does more than combine losses that were computed before."""
-    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult | ast.Pow) for node in walk(loss)):
+    if any(isinstance(node, ast.BinOp) and isinstance(node.op, (ast.MatMult, ast.Pow)) for node in walk(loss)):
         return True
     return any(isinstance(node, ast.Call) and not _combines(node, roles) for node in walk(loss))
 
@@ -103,7 +103,7 @@ def may_run_model(loss: ast.AST, frame: Frame, roles: Roles) -> bool:
     """Whether the expression of a loss may do more than apply loss functions and functions of single elements to what was
     computed before: run a model, multiply matrices, or call what nothing is known of."""
     for node in walk(loss):
-        if isinstance(node, ast.Lambda | ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
+        if isinstance(node, (ast.Lambda, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)):
             return True
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
             return True

@@ -15,6 +15,24 @@ if TYPE_CHECKING:
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# The nodes that say something of a frame, besides what is inside them.
+TOLD = frozenset(
+    {
+        *FUNCTIONS,
+        ast.AnnAssign,
+        ast.Assign,
+        ast.AsyncFor,
+        ast.Call,
+        ast.ClassDef,
+        ast.For,
+        ast.Global,
+        ast.Lambda,
+        ast.NamedExpr,
+        ast.Nonlocal,
+        ast.comprehension,
+        ast.withitem,
+    }
+)
 
 
 class Binding(NamedTuple):
@@ -36,18 +54,15 @@ class Frame:
         self.called: set[str] = set()
         self.calls: list[ast.Call] = []
         self.lambdas: list[ast.Lambda] = []
+        # The method that the frame is, or is nested in.
+        self.method: Frame | None = self if owner is not None else parent.method if parent is not None else None
+        # The name of a method's instance parameter, or an empty string.
+        self.self_name = "" if owner is None or isinstance(node, ast.Module) or not node.args.args else node.args.args[0].arg
         self.declared: dict[str, Frame] = {}  # by name, whose a `global` or `nonlocal` says that it is
 
     @property
     def name(self) -> str:
         return getattr(self.node, "name", "<module>")
-
-    @property
-    def self_name(self) -> str:
-        """The name of a method's instance parameter, or an empty string."""
-        if self.owner is None or isinstance(self.node, ast.Module) or not self.node.args.args:
-            return ""
-        return self.node.args.args[0].arg
 
     def chain(self) -> Iterator[Frame]:
         frame: Frame | None = self
@@ -90,6 +105,10 @@ class Frames:
         return frame
 
     def _visit(self, node: ast.AST, frame: Frame) -> None:
+        if node.__class__ not in TOLD:
+            for child in children(node):
+                self._visit(child, frame)
+            return
         if isinstance(node, FUNCTIONS):
             inner = self._frame(node, frame, None)
             self.functions.setdefault(node.name, []).append(inner)
@@ -104,7 +123,7 @@ class Frames:
             self._bind(node.target, node.value, (), "assign", frame)
         elif isinstance(node, ast.NamedExpr):
             self._bind(node.target, node.value, (), "assign", frame)
-        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+        elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
             self._bind(node.target, node.iter, (), "for", frame)
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
             self._bind(node.optional_vars, node.context_expr, (), "with", frame)
@@ -150,25 +169,20 @@ class Frames:
 
     def _record(self, frame: Frame, text: str) -> Frame | ClassInfo:
         """Where uses of a text are noted: the class for attributes of the instance, else the frame."""
-        method = self.method_of(frame)
+        method = frame.method
         if method is not None and method.owner is not None and text.startswith(method.self_name + "."):
             return method.owner
         return frame
 
     def _own(self, frame: Frame, text: str) -> str:
         """The text with the instance spelled `self`."""
-        method = self.method_of(frame)
+        method = frame.method
         if method is not None and method.self_name and text.startswith(method.self_name + "."):
             return "self" + text[len(method.self_name) :]
         return text
 
-    @staticmethod
-    def method_of(frame: Frame) -> Frame | None:
-        """The method that a frame is, or is nested in."""
-        return next((f for f in frame.chain() if f.owner is not None), None)
-
     def _bind(self, target: ast.expr, value: ast.expr, path: tuple[int, ...], how: str, frame: Frame) -> None:
-        if isinstance(target, ast.Tuple | ast.List):
+        if isinstance(target, (ast.Tuple, ast.List)):
             for i, element in enumerate(target.elts):
                 self._bind(element, value, (*path, i), how, frame)
             return
@@ -176,7 +190,7 @@ class Frames:
         if not text:
             return
         binding = Binding(value, path, how, frame)
-        method = self.method_of(frame)
+        method = frame.method
         if method is not None and method.owner is not None and text.startswith(method.self_name + "."):
             method.owner.attributes.setdefault(self._own(frame, text), []).append(binding)
         else:
@@ -185,7 +199,7 @@ class Frames:
     def lookup(self, text: str, frame: Frame, linked: bool = False) -> list[Binding]:
         """All bindings of a value's text as seen from a frame; empty when nothing is known. With `linked`, also those of an
         instance's attributes in other files."""
-        method = self.method_of(frame)
+        method = frame.method
         if method is not None and method.owner is not None and text.startswith(method.self_name + "."):
             own = self._own(frame, text)
             family = self.everywhere(method.owner) if linked else self.family(method.owner)
@@ -255,7 +269,7 @@ class Frames:
         if not self._by_name:
             for frame in self.all:
                 for call in frame.calls:
-                    if isinstance(call.func, ast.Name | ast.Attribute):
+                    if isinstance(call.func, (ast.Name, ast.Attribute)):
                         called = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
                         self._by_name.setdefault((called, isinstance(call.func, ast.Attribute)), []).append((call, frame))
         return self._by_name.get((name, method), [])

@@ -21,11 +21,11 @@ def reads_gradient(node: ast.Attribute, roles: Roles, parents: Parents) -> bool:
     parent = parents.get(node)
     if roles.names.resolve(node).startswith("torch.") or isinstance(node.ctx, ast.Del):
         return False
-    if isinstance(parent, ast.Compare) and len(parent.ops) == 1 and isinstance(parent.ops[0], ast.Is | ast.IsNot):
+    if isinstance(parent, ast.Compare) and len(parent.ops) == 1 and isinstance(parent.ops[0], (ast.Is, ast.IsNot)):
         return False
     if isinstance(node.ctx, ast.Store) and isinstance(parent, ast.Assign) and is_none(parent.value):
         return False
-    if isinstance(parent, ast.If | ast.While | ast.BoolOp):
+    if isinstance(parent, (ast.If, ast.While, ast.BoolOp)):
         return False
     if isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not):
         return False
@@ -43,7 +43,7 @@ def owner_of(tensor: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
     if any(b.how == "for" for b in roles.frames.lookup(text, frame, linked=True)):
         return owners.roots(tensor, frame, roles)
     base: ast.expr = tensor
-    while isinstance(base, ast.Attribute | ast.Subscript):
+    while isinstance(base, (ast.Attribute, ast.Subscript)):
         base = base.value
         if dotted(base) and roles.of(base, frame) is Role.MODEL:
             return owners.canonical(base, frame, roles)
@@ -93,7 +93,7 @@ def each_cleared(stmt: ast.For, frame: Frame, roles: Roles) -> list[str]:
     if value is not None and dotted(value):
         bindings = roles.frames.lookup(dotted(value), frame, linked=True)
         value = bindings[0].value if len(bindings) == 1 and not bindings[0].path else None
-    if not isinstance(value, ast.Tuple | ast.List) or not isinstance(stmt.target, ast.Name):
+    if not isinstance(value, (ast.Tuple, ast.List)) or not isinstance(stmt.target, ast.Name):
         return []
     clearing = f"{stmt.target.id}.zero_grad"
     calls = [s.value for s in stmt.body if isinstance(s, ast.Expr) and isinstance(s.value, ast.Call)]
@@ -135,7 +135,7 @@ def updates_by_hand(stmt: ast.stmt, nodes: Parents) -> bool:
     """Whether a statement that reads `.grad` moves what the gradient belongs to: a parameter update by hand."""
     bases = {dotted(n.value) for n in nodes if isinstance(n, ast.Attribute) and n.attr in ("grad", "_grad")}
     plain = {b.removesuffix(".data") for b in bases if b}
-    if isinstance(stmt, ast.Assign | ast.AugAssign):
+    if isinstance(stmt, (ast.Assign, ast.AugAssign)):
         targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]
         return any(dotted(t.value if isinstance(t, ast.Subscript) else t).removesuffix(".data") in plain for t in targets)
     return any(

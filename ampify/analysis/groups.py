@@ -106,7 +106,7 @@ class Groups:
             elif isinstance(stmt, ast.If):
                 tested = all(self._is_harmless(node, frozenset()) for node in walk(stmt.test))
                 harmless = tested and self._only(stmt.body, members) and self._only(stmt.orelse, members)
-            elif isinstance(stmt, ast.Assign | ast.AugAssign):
+            elif isinstance(stmt, (ast.Assign, ast.AugAssign)):
                 targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]
                 bound = {n.id for t in targets for n in walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
                 quiet = all(self._is_harmless(node, frozenset()) for node in walk(stmt))
@@ -118,9 +118,7 @@ class Groups:
         return True
 
     def _is_harmless(self, node: ast.AST, members: frozenset[str]) -> bool:
-        if isinstance(
-            node, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr | ast.Lambda | Comprehension | ast.GeneratorExp
-        ):
+        if isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr, ast.Lambda, Comprehension, ast.GeneratorExp)):
             return False
         if isinstance(node, ast.Attribute) and node.attr in ("grad", "_grad"):
             return False
@@ -192,7 +190,7 @@ class Groups:
             value = bindings[0].value if bindings[0].how == "assign" and here in (frame, self.frames.module) else None
         if isinstance(value, ast.Dict):
             elements = list(value.values)
-        elif isinstance(value, ast.Tuple | ast.List):
+        elif isinstance(value, (ast.Tuple, ast.List)):
             elements = value.elts
         else:
             return ()
@@ -235,7 +233,7 @@ class Groups:
         return built or None
 
     def _are_optimizers(self, base: ast.expr, node: ast.expr, frame: Frame) -> bool:
-        if isinstance(base, ast.Tuple | ast.List):
+        if isinstance(base, (ast.Tuple, ast.List)):
             return all(self.roles.of(e, frame) is Role.OPTIMIZER for e in base.elts)
         members = self._members(base, frame)
         if members is not None:
@@ -251,8 +249,8 @@ class Groups:
         bindings = self.frames.lookup(node.id, frame) if isinstance(node, ast.Name) else []
         for binding in bindings:
             for part in walk(binding.value) if binding.how == "for" and binding.value is not None else ():
-                known = isinstance(part, ast.Name | ast.Attribute) and self._members(part, frame) is not None
-                written = isinstance(part, ast.Tuple | ast.List) and bool(part.elts)
+                known = isinstance(part, (ast.Name, ast.Attribute)) and self._members(part, frame) is not None
+                written = isinstance(part, (ast.Tuple, ast.List)) and bool(part.elts)
                 if (known or written) and isinstance(part, ast.expr) and self._are_optimizers(part, node, frame):
                     return True
         return False
@@ -314,7 +312,7 @@ def visits(target: ast.expr, iterated: ast.expr) -> tuple[ast.expr, frozenset[st
         return None
     if isinstance(target, ast.Name) and dotted(iterated):
         return iterated, frozenset({target.id, f"{ast.unparse(iterated)}[{target.id}]"})
-    if isinstance(target, ast.Name) and isinstance(iterated, ast.Tuple | ast.List) and all(map(dotted, iterated.elts)):
+    if isinstance(target, ast.Name) and isinstance(iterated, (ast.Tuple, ast.List)) and all(map(dotted, iterated.elts)):
         return iterated, frozenset({target.id})
     return None
 
@@ -324,7 +322,7 @@ def _written(binding: Binding) -> list[Member] | None:
     value, frame = binding.value, binding.frame
     if binding.how != "assign" or binding.path:
         return None
-    if isinstance(value, ast.Tuple | ast.List):
+    if isinstance(value, (ast.Tuple, ast.List)):
         return None if any(isinstance(e, ast.Starred) for e in value.elts) else [Member(e, frame) for e in value.elts]
     if isinstance(value, ast.Dict):
         return [Member(v, frame) for v in value.values] if all(value.keys) else None

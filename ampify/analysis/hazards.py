@@ -27,24 +27,20 @@ def find(tree: ast.Module, names: Names, sites: Sites) -> Iterator[Refusal]:
         for function in frame.lambdas:
             yield from _lambda(function, frame, sites)
     yield from sharding.find(tree, names)
-    for node in walk(tree):
-        if (
-            isinstance(node, ast.Attribute | ast.Name)
-            and names.resolve(node) == "torch.distributed.rpc.functions.async_execution"
-        ):
-            yield Refusal("AMP911", node.lineno, node.col_offset, "`rpc.functions.async_execution`")
+    if names.mentions("async_execution"):
+        for node in (*names.nodes.of(ast.Attribute), *names.nodes.of(ast.Name)):
+            if names.resolve(node) == "torch.distributed.rpc.functions.async_execution":
+                yield Refusal("AMP911", node.lineno, node.col_offset, "`rpc.functions.async_execution`")
 
 
-def unscaled(tree: ast.Module, names: Names) -> Iterator[tuple[int, str]]:
+def unscaled(names: Names) -> Iterator[tuple[int, str]]:
     """The functions of libraries, imported or named, round whose backward the runtime takes the loss scale off: (line, name)."""
     modules = {name.partition(".")[0] for name in UNSCALED}
     if modules.isdisjoint(name.partition(".")[0] for name in names.aliases.values()):
         return
-    for node in walk(tree):
-        found = [names.resolve(node)] if isinstance(node, ast.Attribute) else []
-        if isinstance(node, ast.ImportFrom):
-            found = [f"{node.module}.{alias.name}" for alias in node.names]
-        yield from ((getattr(node, "lineno", 1), name.rpartition(".")[2]) for name in found if name in UNSCALED)
+    found = [(node.lineno, names.resolve(node)) for node in names.nodes.of(ast.Attribute)]
+    found += [(node.lineno, f"{node.module}.{alias.name}") for node in names.nodes.of(ast.ImportFrom) for alias in node.names]
+    yield from ((line, name.rpartition(".")[2]) for line, name in found if name in UNSCALED)
 
 
 def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[Refusal]:

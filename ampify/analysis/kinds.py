@@ -112,14 +112,14 @@ class Kinds:
     # expressions -------------------------------------------------------------------------------------
 
     def _kind(self, node: ast.expr) -> Kind:
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+        if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
             return self._place(node)
         if isinstance(node, ast.Call):
             return self._call(node)
         if isinstance(node, ast.BinOp):
             sides = (self.of(node.left), self.of(node.right))
             fraction = any(isinstance(s, ast.Constant) and isinstance(s.value, float) for s in (node.left, node.right))
-            real = fraction or isinstance(node.op, ast.Div | ast.MatMult)
+            real = fraction or isinstance(node.op, (ast.Div, ast.MatMult))
             if isinstance(node.op, ast.MatMult) and self.frame.owner is not None:
                 return TENSOR if sides == (TENSOR, TENSOR) else FLOATING
             if isinstance(node.op, ast.MatMult):

@@ -13,7 +13,6 @@ from ampify.analysis.names import Names
 from ampify.analysis.roles import Roles
 from ampify.analysis.sites import Sites
 from ampify.analysis.summaries import Summaries
-from ampify.analysis.walk import walk
 from ampify.imports import imports
 from ampify.program import APART
 
@@ -80,7 +79,7 @@ class File:
     @cached_property
     def speaks_of_gradients(self) -> bool:
         """Whether an attribute or a name of the file has to do with gradients."""
-        return any("grad" in getattr(n, "attr", getattr(n, "id", "")) for n in walk(self.tree))
+        return any("grad" in name for name in (*self.names.attributes, *self.names.taken))
 
     @cached_property
     def importers(self) -> list[File]:
@@ -103,7 +102,7 @@ class File:
     def _find(self, text: str) -> tuple[File, str] | None:
         base, _, rest = text.partition(".")
         for stmt in self.names.imported.get(base, ()):
-            for alias in stmt.names if isinstance(stmt, ast.Import | ast.ImportFrom) else ():
+            for alias in stmt.names if isinstance(stmt, (ast.Import, ast.ImportFrom)) else ():
                 found = None
                 if isinstance(stmt, ast.Import):
                     found = self._module(alias, text)

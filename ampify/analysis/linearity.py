@@ -80,7 +80,7 @@ class _Reader:
             after, self.values = self.values, before
             self.block(stmt.orelse)
             self.values = {name: _join(after.get(name, FREE), self.values.get(name, FREE)) for name in after | self.values}
-        elif isinstance(stmt, ast.For | ast.While | ast.With):
+        elif isinstance(stmt, (ast.For, ast.While, ast.With)):
             for _ in range(2):  # twice, for values that a loop carries round
                 if isinstance(stmt, ast.For):
                     self.assign(stmt.target, self.of(stmt.iter), stmt.iter)
@@ -89,7 +89,7 @@ class _Reader:
                 self.block(stmt.body)
         elif isinstance(stmt, ast.Expr):
             self.of(stmt.value)
-        elif not isinstance(stmt, ast.Pass | ast.Assert | ast.Import | ast.ImportFrom | ast.Raise | ast.Delete):
+        elif not isinstance(stmt, (ast.Pass, ast.Assert, ast.Import, ast.ImportFrom, ast.Raise, ast.Delete)):
             self.blame(stmt)
 
     def returned(self, value: ast.expr | None) -> None:
@@ -102,8 +102,8 @@ class _Reader:
                 self.blame(part)
 
     def assign(self, target: ast.expr, degree: Degree, value: ast.expr) -> None:
-        if isinstance(target, ast.Tuple | ast.List):
-            parts = value.elts if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts) else None
+        if isinstance(target, (ast.Tuple, ast.List)):
+            parts = value.elts if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts) else None
             for i, element in enumerate(target.elts):
                 self.assign(element, self.of(parts[i]) if parts else degree, parts[i] if parts else value)
         elif isinstance(target, ast.Subscript):
@@ -118,7 +118,7 @@ class _Reader:
     def condition(self, test: ast.AST) -> None:
         """A value that decides or indexes must not depend on the gradient's size; being None does not."""
         for node in ast.walk(test):
-            if isinstance(node, ast.Compare) and all(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+            if isinstance(node, ast.Compare) and all(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
                 return
             if isinstance(node, ast.expr) and self.of(node) in (LINEAR, OTHER):
                 self.blame(node)
@@ -137,7 +137,7 @@ class _Reader:
             return self.of(node.value)
         if isinstance(node, ast.UnaryOp):
             inner = self.of(node.operand)
-            return inner if isinstance(node.op, ast.USub | ast.UAdd) or inner is FREE else self.blame(node)
+            return inner if isinstance(node.op, (ast.USub, ast.UAdd)) or inner is FREE else self.blame(node)
         if isinstance(node, ast.BinOp):
             return self.combine(node, node.op, self.of(node.left), self.of(node.right))
         if isinstance(node, ast.NamedExpr):
@@ -146,11 +146,11 @@ class _Reader:
         if isinstance(node, ast.IfExp):
             self.condition(node.test)
             return self.agree(node, [d for d in (node.body, node.orelse) if not _is_none(d)])
-        if isinstance(node, ast.Tuple | ast.List):
+        if isinstance(node, (ast.Tuple, ast.List)):
             return self.agree(node, node.elts)
         if isinstance(node, ast.Call):
             return self.call(node)
-        if isinstance(node, ast.Compare | ast.BoolOp | ast.Slice | ast.Starred | ast.ListComp | ast.GeneratorExp):
+        if isinstance(node, (ast.Compare, ast.BoolOp, ast.Slice, ast.Starred, ast.ListComp, ast.GeneratorExp)):
             parts = [self.of(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
             return FREE if all(p in (FREE, ZERO) for p in parts) else self.blame(node)
         return FREE
@@ -164,11 +164,11 @@ class _Reader:
     def combine(self, node: ast.AST, op: ast.operator, left: Degree, right: Degree) -> Degree:
         if left is FREE and right is FREE:
             return FREE
-        if isinstance(op, ast.Mult | ast.MatMult):
+        if isinstance(op, (ast.Mult, ast.MatMult)):
             degree = _times(left, right)
         elif isinstance(op, ast.Div):
             degree = left if right is FREE else OTHER
-        elif isinstance(op, ast.Add | ast.Sub):
+        elif isinstance(op, (ast.Add, ast.Sub)):
             degree = _join(left, right)
         else:
             degree = FREE if LINEAR not in (left, right) and OTHER not in (left, right) else OTHER

@@ -61,7 +61,7 @@ class Modules:
                 value, rest = element(b.value, b.path) if b.value is not None else (None, ())
                 while isinstance(value, ast.Call) and value is not call and isinstance(value.func, ast.Attribute):
                     value = value.func.value if value.func.attr in FLUENT else None
-                if value is call and not rest and b.how == "assign" and isinstance(stmt, ast.Assign | ast.AnnAssign):
+                if value is call and not rest and b.how == "assign" and isinstance(stmt, (ast.Assign, ast.AnnAssign)):
                     return stmt, text
         return None
 
@@ -109,7 +109,7 @@ class Modules:
             elif b.how == "assign" and b.value is not None:
                 value, rest = element(b.value, b.path)
                 stmt = self.home[b.value][0] if b.value in self.home else None
-                simple = isinstance(stmt, ast.Assign | ast.AnnAssign)
+                simple = isinstance(stmt, (ast.Assign, ast.AnnAssign))
                 if not rest:
                     yield from self._built(value, b.frame, (stmt, self.spelled(local, b.frame)) if stmt and simple else None)
 
@@ -119,5 +119,5 @@ class Modules:
 
     def spelled(self, text: str, frame: Frame) -> str:
         """An attribute of the instance as a method spells it."""
-        method = self.frames.method_of(frame)
+        method = frame.method
         return f"{method.self_name}{text[4:]}" if method is not None and text.startswith("self.") else text

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
-from ampify.analysis.walk import walk
+from ampify.analysis.walk import Index
 
 RUNTIME = "ampify_runtime"
 DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -49,59 +49,69 @@ class Names:
     def __init__(self, tree: ast.Module) -> None:
         self.aliases: dict[str, str] = {}
         self.runtime: dict[str, str] = {}
-        self.taken: set[str] = set()
+        self.loaded: set[str] = set()  # names that are read
         self.rebound: set[str] = set()  # names bound by something other than an import
         self.strings: set[str] = set()  # and keywords: what may be the key of something
         self.devices: list[int] = []  # lines that choose the devices of the process through its environment
         self.imported: dict[str, list[ast.stmt]] = {}  # by local name, the statements that import it
         self.stars: list[str] = []  # modules of which everything is imported
         self.assigned: dict[str, list[ast.expr]] = {}  # by name, what it is plainly assigned
-        self.arguments: set[str] = set()
-        for node in walk(tree):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    local = alias.asname or alias.name.partition(".")[0]
-                    self.aliases[local] = alias.name if alias.asname else local
-                    self.imported.setdefault(local, []).append(node)
-            elif isinstance(node, ast.ImportFrom):
-                module = "." * node.level + (node.module or "")
-                if node.names[0].name == "*":
-                    self.stars.append(module)
-                for alias in node.names:
-                    local = alias.asname or alias.name
-                    self.aliases[local] = f"{module}.{alias.name}"
-                    self.imported.setdefault(local, []).append(node)
-                    if is_runtime(node):
-                        self.runtime[alias.name] = local
-            elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                self.assigned.setdefault(node.targets[0].id, []).append(node.value)
-            elif isinstance(node, ast.Name):
-                (self.taken if isinstance(node.ctx, ast.Load) else self.rebound).add(node.id)
-            elif isinstance(node, ast.arg):
-                self.rebound.add(node.arg)
-                self.arguments.add(node.arg)
-            elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
-                self.rebound.add(node.name or "")
-            elif isinstance(node, ast.MatchMapping):
-                self.rebound.add(node.rest or "")
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-                self.rebound.add(node.name)
-            elif isinstance(node, ast.Constant | ast.keyword):
-                text = node.value if isinstance(node, ast.Constant) else node.arg
-                if isinstance(text, str):
-                    self.strings.add(text)
-                if text == DEVICES:
-                    self.devices.append(node.lineno)
+        self.defined: set[str] = set()  # names of functions and classes
+        self.nodes = Index(tree)
+        self._read_imports()
+        self.attributes = {node.attr for node in self.nodes.of(ast.Attribute)}
+        for node in self.nodes.of(ast.Name):
+            (self.loaded if isinstance(node.ctx, ast.Load) else self.rebound).add(node.id)
+        for assign in self.nodes.of(ast.Assign):
+            if len(assign.targets) == 1 and isinstance(assign.targets[0], ast.Name):
+                self.assigned.setdefault(assign.targets[0].id, []).append(assign.value)
+        self.arguments = {node.arg for node in self.nodes.of(ast.arg)}
+        for kind in (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef):
+            self.defined.update(getattr(node, "name", "") for node in self.nodes.of(kind))
+        self.rebound.update(self.arguments, self.defined)
+        for binder in (ast.ExceptHandler, ast.MatchAs, ast.MatchStar):
+            self.rebound.update(getattr(node, "name", None) or "" for node in self.nodes.of(binder))
+        self.rebound.update(node.rest or "" for node in self.nodes.of(ast.MatchMapping))
+        for constant in self.nodes.of(ast.Constant):
+            self._note_text(constant.value, constant.lineno)
+        for keyword in self.nodes.of(ast.keyword):
+            self._note_text(keyword.arg, keyword.lineno)
         self.rebound.update(self.assigned)
-        self.taken.update(self.aliases, self.rebound)
+        self.taken = self.loaded.union(self.aliases, self.rebound)
+        self._resolved: dict[ast.Attribute, str] = {}
         for name, values in self.assigned.items():
             # `optim = torch.optim`: a second name of a module
             if len(values) == 1 and name not in self.aliases and isinstance(values[0], ast.Attribute):
                 target = self.resolve(values[0])
                 if target.startswith("torch."):
                     self.aliases[name] = target
+        self._resolved.clear()  # there are more aliases now
         self.plain = self._plain(tree)
         self.scaler = self.runtime.get("scaler", "") or (self.plain.scaler if self.plain else "")
+
+    def _read_imports(self) -> None:
+        for node in self.nodes.imports:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    local = alias.asname or alias.name.partition(".")[0]
+                    self.aliases[local] = alias.name if alias.asname else local
+                    self.imported.setdefault(local, []).append(node)
+                continue
+            module = "." * node.level + (node.module or "")
+            if node.names[0].name == "*":
+                self.stars.append(module)
+            for alias in node.names:
+                local = alias.asname or alias.name
+                self.aliases[local] = f"{module}.{alias.name}"
+                self.imported.setdefault(local, []).append(node)
+                if is_runtime(node):
+                    self.runtime[alias.name] = local
+
+    def _note_text(self, text: object, line: int) -> None:
+        if isinstance(text, str):
+            self.strings.add(text)
+            if text == DEVICES:
+                self.devices.append(line)
 
     def _plain(self, tree: ast.Module) -> Plain | None:
         """The pair of statements of `--runtime torch`, to the letter; None where it is not."""
@@ -139,6 +149,10 @@ class Names:
         off = [k.value for k in node.keywords if k.arg == "enabled" and isinstance(k.value, ast.Constant) and not k.value.value]
         return bool(off) is disabled
 
+    def mentions(self, last: str) -> bool:
+        """Whether the qualified name of anything in the file may end in `last`."""
+        return last in self.attributes or last in self.loaded or any(t.rpartition(".")[2] == last for t in self.aliases.values())
+
     def means(self, name: str) -> bool:
         """Whether the file binds a name anywhere, so that it may be no builtin function."""
         starred = any(module.partition(".")[0] in ("torch", "numpy") for module in self.stars)
@@ -154,14 +168,15 @@ class Names:
 
     def resolve(self, node: ast.AST) -> str:
         """The qualified dotted name of an expression, or an empty string where it is not one."""
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name):
-            return ""
-        parts.append(self.aliases.get(node.id) or self._starred(node.id))
-        return ".".join(reversed(parts))
+        if type(node) is ast.Attribute:
+            name = self._resolved.get(node)
+            if name is None:
+                base = self.resolve(node.value)
+                name = self._resolved[node] = f"{base}.{node.attr}" if base else ""
+            return name
+        if type(node) is ast.Name:
+            return self.aliases.get(node.id) or self._starred(node.id)
+        return ""
 
     def _starred(self, name: str) -> str:
         """The qualified name of what only an import of everything of a module of torch's can have brought."""
@@ -182,12 +197,12 @@ def is_runtime(node: ast.AST) -> bool:
 
 def dotted(node: ast.AST) -> str:
     """The text of `a`, `a.b` or `a['key']`, by which a value is followed within a scope; empty for anything else."""
-    if isinstance(node, ast.Name):
+    if type(node) is ast.Name:
         return node.id
-    if isinstance(node, ast.Attribute):
+    if type(node) is ast.Attribute:
         base = dotted(node.value)
         return f"{base}.{node.attr}" if base else ""
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+    if type(node) is ast.Subscript and isinstance(node.slice, ast.Constant):
         base = dotted(node.value)
         return f"{base}[{node.slice.value!r}]" if base else ""
     return ""

@@ -49,9 +49,9 @@ def _holders(node: ast.AST, roles: Roles) -> list[ast.AST]:
         if isinstance(func, ast.Attribute) and dotted(func.value).partition(".")[0] not in roles.names.aliases:
             arguments.append(func.value)
         return arguments
-    if isinstance(node, ast.Compare | ast.BoolOp | ast.Constant | ast.Lambda):
+    if isinstance(node, (ast.Compare, ast.BoolOp, ast.Constant, ast.Lambda)):
         return []
-    if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp)):
         return [g.iter for g in node.generators]
     return [c for c in children(node) if isinstance(c, ast.expr)]
 

@@ -78,7 +78,7 @@ def _otherwise(tree: ast.Module, functions: list[Frame], roles: Roles) -> Iterat
         if isinstance(frame.node, ast.Module):
             continue
         inside = [n for stmt in own_statements(frame.node.body) for e in header(stmt) for n in walk(e)]
-        if any(isinstance(n, ast.Yield | ast.YieldFrom) for n in inside):
+        if any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in inside):
             yield _refusal(frame.node, f"`{frame.name}` is a generator, and goes on where nobody sees it")
         for decorator in frame.node.decorator_list:
             called = dotted(decorator.func if isinstance(decorator, ast.Call) else decorator)

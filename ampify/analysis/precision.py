@@ -91,7 +91,7 @@ class Precisions:
             old, new = self._of(stmt.target), self._of(stmt.value)
             if old is NONE and new is not NONE:  # `loss = 0`, `loss += criterion(...)`; else the tensor keeps its own dtype
                 self._bind(stmt.target, new, stmt.value)
-        elif isinstance(stmt, ast.For | ast.AsyncFor | ast.While):
+        elif isinstance(stmt, (ast.For, ast.AsyncFor, ast.While)):
             self._loop(stmt)
             self._block(stmt.orelse)
         elif isinstance(stmt, ast.If):
@@ -151,8 +151,8 @@ class Precisions:
         path: tuple[int, ...] | None = (),
     ) -> None:
         """A name gets a value: that of `source`, or else what is at `path` in `whole`, or an element of it, without a path."""
-        if isinstance(target, ast.Tuple | ast.List):
-            parts = source.elts if isinstance(source, ast.Tuple | ast.List) and len(source.elts) == len(target.elts) else None
+        if isinstance(target, (ast.Tuple, ast.List)):
+            parts = source.elts if isinstance(source, (ast.Tuple, ast.List)) and len(source.elts) == len(target.elts) else None
             for i, element in enumerate(target.elts):
                 part = NONE if i == 1 and _ranks(source) else value
                 inner = () if parts else (*path, i) if path is not None else None
@@ -177,7 +177,7 @@ class Precisions:
         return value
 
     def _evaluate(self, node: ast.expr) -> Precision:
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+        if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
             return self._place(node)
         if isinstance(node, ast.Call):
             return self._call(node)
@@ -197,7 +197,7 @@ class Precisions:
             value = self._of(node.value)
             self._bind(node.target, value, node.value)
             return value
-        if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+        if isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.SetComp)):
             for comprehension in node.generators:
                 self._bind(comprehension.target, self._element(comprehension.iter), None, comprehension.iter, None)
                 for test in comprehension.ifs:

@@ -73,7 +73,7 @@ class Probabilities:
     def _blocks(self, body: list[ast.stmt], owner: ast.stmt | None) -> None:
         for stmt in body:
             self._above[stmt] = (body, owner)
-            if not isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if not isinstance(stmt, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 for block in blocks_of(stmt):
                     self._blocks(block, stmt)
             elif isinstance(stmt, ast.ClassDef):
@@ -99,13 +99,13 @@ class Probabilities:
             yield from self._call(node, path, aside)
         elif isinstance(node, ast.IfExp):
             yield from self._all([node.body, node.orelse], path, aside)
-        elif isinstance(node, ast.NamedExpr | ast.Starred):
+        elif isinstance(node, (ast.NamedExpr, ast.Starred)):
             yield from self._follow(node.value, path, aside)
         elif isinstance(node, ast.UnaryOp):
             yield from self._follow(node.operand, path, aside)
-        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div):
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub, ast.Mult, ast.Div)):
             yield from self._all([node.left, node.right], path, True)
-        elif isinstance(node, ast.Tuple | ast.List):
+        elif isinstance(node, (ast.Tuple, ast.List)):
             inner, rest = element(node, tuple(p for p in path[:1] if isinstance(p, int)))
             chosen = inner is not node and not rest
             yield from self._follow(inner, path[1:], aside) if chosen else self._all(node.elts, path[1:], aside)
@@ -113,7 +113,7 @@ class Probabilities:
             pairs = zip(node.keys, node.values, strict=True)
             values = [v for k, v in pairs if isinstance(k, ast.Constant) and path[:1] == (k.value,)]
             yield from self._all(values or node.values, path[1:], aside)
-        elif isinstance(node, ast.ListComp | ast.GeneratorExp):
+        elif isinstance(node, (ast.ListComp, ast.GeneratorExp)):
             yield from self._follow(node.elt, path[1:], aside)
         else:
             yield Origin(node, aside=aside)
@@ -128,7 +128,9 @@ class Probabilities:
             yield Origin(node, aside=aside)
             return
         text, (stmt, frame) = dotted(node), self.home[node]
-        inside = [b for b in self._bound.get((stmt, text), ()) if b.how == "for" and not isinstance(stmt, ast.For | ast.AsyncFor)]
+        inside = [
+            b for b in self._bound.get((stmt, text), ()) if b.how == "for" and not isinstance(stmt, (ast.For, ast.AsyncFor))
+        ]
         found, complete = (inside, True) if inside else self._before(stmt, text)
         outer = [] if complete else self.frames.lookup(text, frame)
         for one in (*found, *(b for b in outer if b.frame is not frame or b.how == "param")):
@@ -165,7 +167,7 @@ class Probabilities:
             found += more
             if complete:
                 return found, True
-            if isinstance(owner, ast.For | ast.AsyncFor | ast.While):  # what an earlier round has bound
+            if isinstance(owner, (ast.For, ast.AsyncFor, ast.While)):  # what an earlier round has bound
                 found += [d for d in self._in(owner.body, text)[0] if d not in found]
             if owner is not None and (own := self._bound.get((owner, text), [])):
                 return [*found, *own], True
@@ -176,15 +178,15 @@ class Probabilities:
         """What the statements of a block may bind a name to, and whether they do so on every path."""
         found: list[Binding | ast.expr] = []
         for stmt in reversed(block):
-            if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if isinstance(stmt, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 continue
             if isinstance(stmt, ast.AugAssign) and dotted(stmt.target) == text:
                 found.append(stmt.value)
-            loop = isinstance(stmt, ast.For | ast.AsyncFor)
+            loop = isinstance(stmt, (ast.For, ast.AsyncFor))
             own = [b for b in self._bound.get((stmt, text), ()) if loop or b.how != "for"]  # not those of comprehensions
             parts = [self._in(inner, text) for inner in blocks_of(stmt)]
             found += [*(d for more, _ in parts for d in more), *own]
-            every = isinstance(stmt, ast.If | ast.With | ast.AsyncWith) and all(complete for _, complete in parts)
+            every = isinstance(stmt, (ast.If, ast.With, ast.AsyncWith)) and all(complete for _, complete in parts)
             if every or (own and not loop):
                 return found, True
         return found, False
@@ -259,7 +261,7 @@ class Probabilities:
         """What the last layer of a Sequential gives that does more than to hand on."""
         layers = list(value.args)
         if len(layers) == 1 and isinstance(layers[0], ast.Call) and dotted(layers[0].func).endswith("OrderedDict"):
-            pairs = layers[0].args[0].elts if layers[0].args and isinstance(layers[0].args[0], ast.List | ast.Tuple) else []
+            pairs = layers[0].args[0].elts if layers[0].args and isinstance(layers[0].args[0], (ast.List, ast.Tuple)) else []
             layers = [p.elts[1] for p in pairs if isinstance(p, ast.Tuple) and len(p.elts) == 2]
         for index, layer in enumerate(reversed(layers), 1):
             kind = self.names.resolve(layer.func) if isinstance(layer, ast.Call) else ""

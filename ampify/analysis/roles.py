@@ -206,7 +206,7 @@ class Roles:
         bindings = self.frames.lookup(dotted(node.value), frame) if isinstance(node, ast.Subscript) else []
         value = bindings[0].value if len(bindings) == 1 and bindings[0].how == "assign" and not bindings[0].path else None
         index = node.slice.value if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) else None
-        if isinstance(value, ast.Tuple | ast.List) and type(index) is int and 0 <= index < len(value.elts):
+        if isinstance(value, (ast.Tuple, ast.List)) and type(index) is int and 0 <= index < len(value.elts):
             return self._follow(value.elts[index], bindings[0].frame)
         if isinstance(value, ast.Dict):
             pairs = zip(value.keys, value.values, strict=True)
@@ -228,7 +228,7 @@ class Roles:
 
     def class_of(self, text: str, frame: Frame) -> ClassInfo | None:
         """The class of this file that a name is an instance of."""
-        method = self.frames.method_of(frame)
+        method = frame.method
         if method is not None and text == method.self_name:
             return method.owner
         return next(self._classes_of(text, frame), None)
@@ -244,7 +244,7 @@ class Roles:
 
     def _methods(self, name: str, receiver: str, frame: Frame) -> list[Frame]:
         """The methods that a call on a name may run: of the instance's own also those that subclasses have in their place."""
-        method = self.frames.method_of(frame)
+        method = frame.method
         if method is None or method.owner is None or receiver != method.self_name:
             found = [self._inherited(name, info) for info in self._classes_of(receiver, frame)]
         else:
@@ -267,7 +267,7 @@ class Roles:
                 node = stack.pop()
                 if isinstance(node, ast.Return) and node.value is not None:
                     found.append((node.value, target))
-                if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+                if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
                     stack.extend(children(node))
         return found
 
@@ -301,7 +301,7 @@ class Roles:
             receiver = dotted(func.value)
             info = self.class_of(receiver, frame) if receiver else None
             if info is None and isinstance(func.value, ast.Call) and dotted(func.value.func) == "super":
-                method = self.frames.method_of(frame)
+                method = frame.method
                 bases = self.family(method.owner)[1:] if method is not None and method.owner is not None else []
                 return [b.methods[func.attr] for b in bases if func.attr in b.methods][:1]
             if info is not None:
@@ -321,7 +321,7 @@ class Roles:
                 self._calls[node] = Role.UNKNOWN
                 self._calls[node] = self._of_call(node, frame)
             return self._calls[node]
-        if isinstance(node, ast.Lambda | ast.Subscript | ast.Await):
+        if isinstance(node, (ast.Lambda, ast.Subscript, ast.Await)):
             return Role.UNKNOWN
         return Role.OTHER
 
@@ -459,7 +459,7 @@ class Roles:
 
 def element(value: ast.expr, path: tuple[int, ...]) -> tuple[ast.expr, tuple[int, ...]]:
     """Follows a path of unpacking into tuples as far as they are written out; returns what is left of the path too."""
-    while path and isinstance(value, ast.Tuple | ast.List) and path[0] < len(value.elts):
+    while path and isinstance(value, (ast.Tuple, ast.List)) and path[0] < len(value.elts):
         value, path = value.elts[path[0]], path[1:]
     return value, path
 

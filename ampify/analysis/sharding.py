@@ -20,10 +20,11 @@ POSITIONS = {1: "process_group", 3: "cpu_offload", 6: "mixed_precision", 15: "de
 
 def mentioned(tree: ast.Module, names: Names) -> Iterator[ast.Attribute | ast.Name]:
     """Where the class is spoken of, torch's or another of that name; importing it alone does not count."""
-    for node in walk(tree):
-        if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load):
-            if names.resolve(node).rpartition(".")[2] == CLASS:
-                yield node
+    if names.mentions(CLASS):
+        for node in walk(tree):
+            if isinstance(node, (ast.Attribute, ast.Name)) and isinstance(node.ctx, ast.Load):
+                if names.resolve(node).rpartition(".")[2] == CLASS:
+                    yield node
 
 
 def find(tree: ast.Module, names: Names) -> Iterator[Refusal]:
@@ -45,7 +46,7 @@ def find(tree: ast.Module, names: Names) -> Iterator[Refusal]:
             elif isinstance(node.func, ast.Attribute) and node.func.attr == "summon_full_params":
                 if any(k.arg in ("with_grads", None) and not is_false(k.value) for k in node.keywords) or len(node.args) > 5:
                     yield _refusal("AMP910", node, "`summon_full_params` gives out copies of the gradients")
-        elif isinstance(node, ast.Attribute | ast.Name) and names.resolve(node) == POLICY:
+        elif isinstance(node, (ast.Attribute, ast.Name)) and names.resolve(node) == POLICY:
             yield _refusal("AMP910", node, "`CustomPolicy` builds parts of it with other arguments")
 
 
@@ -62,9 +63,9 @@ def _plain(tree: ast.Module, names: Names) -> set[ast.AST]:
                 found.update(inner for given in (*node.args, *(k.value for k in node.keywords)) for inner in walk(given))
         elif isinstance(node, ast.Compare):
             found.update((node.left, *node.comparators))
-        elif isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
+        elif isinstance(node, (ast.arg, ast.AnnAssign)) and node.annotation is not None:
             found.update(walk(node.annotation))
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.returns is not None:
             found.update(walk(node.returns))
     return found
 

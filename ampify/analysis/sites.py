@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 
 from ampify.analysis import gradients, owners
 from ampify.analysis.calls import Context, arguments
@@ -15,12 +16,13 @@ from ampify.analysis.groups import Each, Groups
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role, Roles
 from ampify.analysis.summaries import NOTHING, Summaries, Summary, bound
-from ampify.analysis.syntax import is_false, ordered, ordinals, shown, uses_of
+from ampify.analysis.syntax import defs_and_uses, is_false, ordered, ordinals, shown, uses_of
 from ampify.analysis.unowned import unowned
 from ampify.analysis.vocabulary import FUNCTIONAL, LEAVING_GRADIENTS, NOT_OPTIMIZERS, PASSIVE, SECOND_ORDER, TRACES
 from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, Refusal
 
+SILENT = frozenset({ast.Constant, ast.Name, ast.keyword})
 TRAINING = (Kind.BACKWARD, Kind.STEP, Kind.UNSCALE, Kind.UPDATE, Kind.UNIT)
 
 
@@ -33,14 +35,35 @@ class Sites:
         self.checkpoints = Checkpoints(names, roles)
         self.groups = Groups(frames, roles)
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
+        self._facts: dict[ast.stmt, Facts] = {}
+        self._texts: dict[ast.stmt, tuple[frozenset[str], frozenset[str]]] = {}
         self._unowned: dict[Frame, frozenset[ast.AST]] = {}
         self._exchange: dict[Frame, Exchange] = {}
 
     def read(self, stmt: ast.stmt, frame: Frame) -> Facts:
-        """The facts of a statement's own expressions: of a compound statement only its header."""
-        if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
-            return Facts([], Compute.NONE, None, [])
-        return _Reading(self, stmt, frame).facts()
+        """The facts of a statement's own expressions: of a compound statement only its header. They are kept, unless they
+        would say more if the functions were known that are being summarized."""
+        facts = self._facts.get(stmt)
+        if facts is None:
+            if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
+                return Facts([], Compute.NONE, None, [])
+            unanswered = self.summaries.unanswered
+            facts = _Reading(self, stmt, frame).facts()
+            if unanswered == self.summaries.unanswered:
+                self._facts[stmt] = facts
+        return facts
+
+    def defs_and_uses(self, stmt: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
+        """What a statement's own expressions bind or mutate, and what they read; worked out once."""
+        found = self._texts.get(stmt)
+        if found is None:
+            found = self._texts[stmt] = defs_and_uses(stmt)
+        return found
+
+    def evaluated(self, closures: Iterable[ast.AST]) -> None:
+        """Notes functions that steps evaluate: what calls them by their names means something else now."""
+        self.closures.update(closures)
+        self._facts.clear()
 
     def trains(self, call: ast.Call, frame: Frame) -> bool:
         """Whether a call does more for a training step than to clear gradients."""
@@ -76,7 +99,7 @@ class _Reading:
     def __init__(self, sites: Sites, stmt: ast.stmt, frame: Frame) -> None:
         self.sites, self.roles, self.stmt, self.frame = sites, sites.roles, stmt, frame
         self.parents: dict[ast.AST, ast.AST] = {}
-        self.nodes = list(ordered(stmt, self.parents))
+        self.nodes = ordered(stmt, self.parents)
         self.ordinals = ordinals(self.nodes)
         self.events: list[Raw] = []
         self.refusals: list[Refusal] = []
@@ -85,6 +108,8 @@ class _Reading:
     def facts(self) -> Facts:
         compute, barrier = Compute.NONE, None
         for node in self.nodes:
+            if node.__class__ in SILENT:
+                continue
             if isinstance(node, ast.Call):
                 compute = max(compute, self.call(node), key=lambda level: level.value)
                 barrier = barrier or self.barrier(node)
@@ -98,12 +123,12 @@ class _Reading:
                 elif not own and gradients.reads_gradient(node, self.roles, self.parents):
                     kind = Kind.REPLACE if isinstance(node.ctx, ast.Store) else Kind.READ
                     self.note(kind, node, gradients.owner_of(node.value, self.frame, self.roles))
-            elif isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
+            elif isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)):
                 barrier = Barrier.SUSPEND
-            elif isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
+            elif isinstance(node, (ast.BinOp, ast.AugAssign)) and isinstance(node.op, ast.MatMult):
                 compute = max(compute, Compute.MATMUL, key=lambda level: level.value)
         self.checkpoints()
-        if isinstance(self.stmt, ast.Assign | ast.AugAssign | ast.AnnAssign):
+        if isinstance(self.stmt, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
             targets: list[ast.expr] = self.stmt.targets if isinstance(self.stmt, ast.Assign) else [self.stmt.target]
             if any(gradients.is_data(t) for t in targets):
                 barrier = barrier or Barrier.WRITE
@@ -142,6 +167,8 @@ class _Reading:
 
     def checkpoints(self) -> None:
         """Notes where optimizers' states are saved and loaded, and where the scaler's are already."""
+        if not any(isinstance(node, ast.Attribute) and node.attr in ("state_dict", "load_state_dict") for node in self.nodes):
+            return
         scaler, stmt, found = self.sites.scaler, self.stmt, self.sites.checkpoints
         for state in found.saved(stmt, self.nodes, self.parents, self.frame):
             self.state(Kind.SAVE, state, self.ordinals[state.call])
@@ -186,7 +213,7 @@ class _Reading:
         parent = self.parents.get(node)
         while parent is not None and parent is not self.stmt:
             if isinstance(
-                parent, ast.BoolOp | ast.IfExp | ast.comprehension | ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp
+                parent, (ast.BoolOp, ast.IfExp, ast.comprehension, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
             ):
                 return True
             parent = self.parents.get(parent)
@@ -297,7 +324,7 @@ class _Reading:
             self.refuse("AMP904", node, "distributed autograd keeps the gradients outside `.grad`")
             return
         elif self.is_not_a_tensor(node, func):
-            method = self.sites.frames.method_of(self.frame)
+            method = self.frame.method
             inside = method is not None and method.owner is not None and self.roles.is_function(method.owner)
             if not inside and not self.sites.hidden(node, self.frame).backward:
                 self.refuse("AMP904", node, f"`{dotted(func.value) or '...'}.backward(...)` is not a tensor's backward")
@@ -319,7 +346,7 @@ class _Reading:
         outputs = node.args[:1] or [k.value for k in node.keywords if k.arg == "outputs"]
         if not graph or is_false(graph[0]) or not outputs:
             return
-        parts = outputs[0].elts if isinstance(outputs[0], ast.List | ast.Tuple) else outputs
+        parts = outputs[0].elts if isinstance(outputs[0], (ast.List, ast.Tuple)) else outputs
         if any(may_run_model(part, self.frame, self.roles) for part in parts):
             self.refuse("AMP914", node, shown(node))
         self.note(
@@ -417,7 +444,7 @@ class _Reading:
 
     def functional_step(self, node: ast.Call) -> Compute:
         """A step of an inner loop: its gradients are of a loss that is not scaled, which must not be made under autocast."""
-        method = self.sites.frames.method_of(self.frame)
+        method = self.frame.method
         forward = method is not None and method.owner is not None and self.roles.is_module(method.owner)
         alone = isinstance(self.stmt, ast.Expr) and self.stmt.value is node
         if forward or not alone or not node.args:
@@ -457,7 +484,7 @@ class _Reading:
 
     def zero(self, node: ast.Call, func: ast.Attribute) -> None:
         key = dotted(func.value)
-        method = self.sites.frames.method_of(self.frame)
+        method = self.frame.method
         if each := self.each(func.value, node):
             for one in each.keys:
                 self.note(Kind.ZERO, node, key=one)

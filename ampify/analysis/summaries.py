@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ampify.analysis.calls import Context, arguments
-from ampify.analysis.facts import Facts
 from ampify.analysis.frames import Frame
-from ampify.analysis.syntax import defs_and_uses, own_statements
+from ampify.analysis.syntax import own_statements
 from ampify.program import Barrier, Compute, Kind, first
+
+COMPUTING = (Compute.FORWARD, Compute.MATMUL, Compute.LOSS)
 
 
 class Summary(NamedTuple):
@@ -53,10 +54,14 @@ class Summaries:
     def __init__(self) -> None:
         self._known: dict[Frame, Summary] = {}
         self._busy = False
+        self.unanswered = 0  # how often nothing could be said, for something was being worked out
 
     def of(self, frame: Frame) -> Summary:
         """What a function does; nothing is known of any while one is worked out."""
-        if frame not in self._known and not self._busy:
+        if frame in self._known:
+            return self._known[frame]
+        self.unanswered += self._busy
+        if not self._busy:
             self._busy = True
             try:
                 self._summarize(frame)
@@ -74,7 +79,7 @@ class Summaries:
             if here in called:
                 continue
             called[here] = list(_called(here))
-            new[here] = _direct(here, here.home.file.sites.read)
+            new[here] = _direct(here)
             queue.extend(target for target, _ in called[here] if target not in self._known)
         changed = True
         while changed:
@@ -99,12 +104,17 @@ def _called(frame: Frame) -> Iterator[tuple[Frame, Context]]:
             yield target, Context(target, 0, here, arguments(call, target, frame, roles))
 
 
-def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
+def _direct(frame: Frame) -> Summary:
+    """What the statements of a function do by themselves."""
     found = NOTHING
     if isinstance(frame.node, ast.Module):
         return found
+    sites, binds = frame.home.file.sites, set[str]()
     for stmt in own_statements(frame.node.body):
-        facts = read(stmt, frame)
+        facts = sites.read(stmt, frame)
+        binds.update(t for t in sites.defs_and_uses(stmt)[0] if _outlives(t, frame) and not _rebinds(stmt, t))
+        if not facts.events and facts.barrier is None and facts.compute not in COMPUTING:
+            continue
         kinds = {e.kind for e in facts.events}
         here = Summary(
             Kind.BACKWARD in kinds or any(e.closure is not None for e in facts.events),
@@ -113,14 +123,13 @@ def _direct(frame: Frame, read: Callable[[ast.stmt, Frame], Facts]) -> Summary:
             any(e.soft for e in facts.events),
             facts.barrier is Barrier.WRITE,
             facts.barrier is Barrier.GRADIENT,
-            facts.compute in (Compute.FORWARD, Compute.MATMUL, Compute.LOSS),
+            facts.compute in COMPUTING,
             facts.barrier is Barrier.SUSPEND,
             Kind.EXCHANGE in kinds,
             Kind.ZERO in kinds,
-            frozenset(t for t in defs_and_uses(stmt)[0] if _outlives(t, frame) and not _rebinds(stmt, t)),
         )
         found = found.join(here)
-    return found
+    return found._replace(binds=frozenset(binds))
 
 
 def bound(summary: Summary, context: Context) -> Iterator[str]:

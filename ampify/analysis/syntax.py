@@ -8,6 +8,8 @@ from ampify.analysis.names import dotted
 from ampify.analysis.vocabulary import MUTATORS
 from ampify.analysis.walk import children, walk
 
+SIMPLE = frozenset({ast.Assert, ast.Assign, ast.AugAssign, ast.Expr, ast.Import, ast.ImportFrom, ast.Pass, ast.Raise, ast.Return})
+
 
 def own_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """All statements of a body, in source order, without those of functions and classes defined in it."""
@@ -20,7 +22,9 @@ def own_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 def blocks_of(stmt: ast.stmt) -> list[list[ast.stmt]]:
     """The blocks of a compound statement in source order."""
-    if isinstance(stmt, ast.Try | ast.TryStar):
+    if stmt.__class__ in SIMPLE:
+        return []
+    if isinstance(stmt, (ast.Try, ast.TryStar)):
         return [stmt.body, *(h.body for h in stmt.handlers), stmt.orelse, stmt.finalbody]
     if isinstance(stmt, ast.Match):
         return [case.body for case in stmt.cases]
@@ -29,42 +33,47 @@ def blocks_of(stmt: ast.stmt) -> list[list[ast.stmt]]:
 
 def header(stmt: ast.stmt) -> list[ast.AST]:
     """The expressions of a statement itself, in order of evaluation."""
-    if isinstance(stmt, ast.If | ast.While):
+    if isinstance(stmt, ast.Expr):
+        return [stmt.value]
+    if isinstance(stmt, ast.Assign):
+        return [stmt.value, *stmt.targets]
+    if isinstance(stmt, (ast.If, ast.While)):
         return [stmt.test]
-    if isinstance(stmt, ast.For | ast.AsyncFor):
+    if isinstance(stmt, (ast.For, ast.AsyncFor)):
         return [stmt.iter, stmt.target]
-    if isinstance(stmt, ast.With | ast.AsyncWith):
+    if isinstance(stmt, (ast.With, ast.AsyncWith)):
         return [part for item in stmt.items for part in (item.context_expr, item.optional_vars) if part is not None]
     if isinstance(stmt, ast.Match):
         return [stmt.subject]
-    if isinstance(stmt, ast.Try | ast.TryStar | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+    if isinstance(stmt, (ast.Try, ast.TryStar, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         return []
-    if isinstance(stmt, ast.Assign):
-        return [stmt.value, *stmt.targets]
     return list(children(stmt))
 
 
-def ordered(stmt: ast.stmt, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.AST]:
+def ordered(stmt: ast.stmt, parents: dict[ast.AST, ast.AST]) -> list[ast.AST]:
     """The nodes of a statement's header in order of evaluation, operands before what uses them; fills `parents`."""
 
-    def visit(node: ast.AST) -> Iterator[ast.AST]:
-        if isinstance(node, ast.Lambda):
+    found: list[ast.AST] = []
+
+    def visit(node: ast.AST) -> None:
+        if node.__class__ is ast.Lambda:
             return
         for child in children(node):
             parents[child] = node
-            yield from visit(child)
-        yield node
+            visit(child)
+        found.append(node)
 
     for part in header(stmt):
         parents[part] = stmt
-        yield from visit(part)
+        visit(part)
     if isinstance(stmt, ast.AugAssign):
-        yield stmt
+        found.append(stmt)
+    return found
 
 
 def ordinals(nodes: list[ast.AST]) -> dict[ast.AST, int]:
     """For each call its number, in source order, among the calls in the statement of methods and functions of that name."""
-    calls = [n for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute | ast.Name)]
+    calls = [n for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, (ast.Attribute, ast.Name))]
     calls.sort(key=lambda n: (n.lineno, n.col_offset, -(n.end_lineno or 0), -(n.end_col_offset or 0)))
     counts: dict[str, int] = {}
     numbers: dict[ast.AST, int] = {}
@@ -79,7 +88,7 @@ def uses_of(node: ast.AST) -> set[str]:
     """The texts of all values that an expression reads, with the objects they are attributes or elements of (but not `self`)."""
     found = set()
     for inner in walk(node):
-        if isinstance(inner, ast.Name | ast.Attribute | ast.Subscript):
+        if isinstance(inner, (ast.Name, ast.Attribute, ast.Subscript)):
             text = dotted(inner)
             if text and text != "self":
                 found.add(text)
@@ -105,14 +114,15 @@ def defs_and_uses(stmt: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
     defs: set[str] = set()
     uses: set[str] = set()
     targets = list(_targets(stmt))
-    plain = [] if isinstance(stmt, ast.AugAssign) else [t for t in targets if isinstance(t, ast.Name | ast.Attribute)]
+    plain = [] if isinstance(stmt, ast.AugAssign) else [t for t in targets if isinstance(t, (ast.Name, ast.Attribute))]
     for part in header(stmt):
         for node in walk(part):
-            if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+            kind = node.__class__
+            if kind is ast.Name or kind is ast.Attribute or kind is ast.Subscript:
                 text = dotted(node)
                 if text and text != "self" and node not in plain:
                     uses.add(text)
-            elif isinstance(node, ast.NamedExpr) and isinstance(node.target, ast.Name):
+            elif isinstance(node, ast.NamedExpr):
                 defs.add(node.target.id)
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 attr = node.func.attr
@@ -125,7 +135,7 @@ def defs_and_uses(stmt: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
 
 def _targets(stmt: ast.stmt) -> Iterator[ast.expr]:
     def flatten(node: ast.expr) -> Iterator[ast.expr]:
-        if isinstance(node, ast.Tuple | ast.List):
+        if isinstance(node, (ast.Tuple, ast.List)):
             for element in node.elts:
                 yield from flatten(element)
         elif isinstance(node, ast.Starred):
@@ -136,9 +146,9 @@ def _targets(stmt: ast.stmt) -> Iterator[ast.expr]:
     if isinstance(stmt, ast.Assign):
         for target in stmt.targets:
             yield from flatten(target)
-    elif isinstance(stmt, ast.AugAssign | ast.AnnAssign | ast.For | ast.AsyncFor):
+    elif isinstance(stmt, (ast.AugAssign, ast.AnnAssign, ast.For, ast.AsyncFor)):
         yield from flatten(stmt.target)
-    elif isinstance(stmt, ast.With | ast.AsyncWith):
+    elif isinstance(stmt, (ast.With, ast.AsyncWith)):
         for item in stmt.items:
             if item.optional_vars is not None:
                 yield from flatten(item.optional_vars)

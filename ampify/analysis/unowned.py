@@ -75,7 +75,7 @@ class _Reading:
 
     def read(self, index: int, stmt: ast.stmt | ast.withitem) -> None:
         bound = _bound(stmt)
-        early = isinstance(stmt, ast.Assign | ast.AugAssign | ast.Expr) and not any(
+        early = isinstance(stmt, (ast.Assign, ast.AugAssign, ast.Expr)) and not any(
             isinstance(n, ast.NamedExpr) for n in walk(stmt)
         )
         for node in ast.walk(stmt):
@@ -162,7 +162,7 @@ class _Reading:
         found: set[str] = set()
         for other in self.roles.frames.all:
             if other is not self.frame and self.frame in other.chain():
-                nodes = [n for n in walk(other.node) if isinstance(n, ast.Name | ast.Global | ast.Nonlocal)]
+                nodes = [n for n in walk(other.node) if isinstance(n, (ast.Name, ast.Global, ast.Nonlocal))]
                 found |= {n.id for n in nodes if isinstance(n, ast.Name) and n.id not in other.bindings}
                 found |= {name for n in nodes if not isinstance(n, ast.Name) for name in n.names}
         return found
@@ -170,14 +170,14 @@ class _Reading:
 
 def _is_name(target: ast.expr) -> bool:
     """Whether an assignment binds names only."""
-    return isinstance(target, ast.Name) or (isinstance(target, ast.Tuple | ast.List) and all(map(_is_name, target.elts)))
+    return isinstance(target, ast.Name) or (isinstance(target, (ast.Tuple, ast.List)) and all(map(_is_name, target.elts)))
 
 
 def _bound(stmt: ast.AST) -> set[str]:
     """The names that a statement, or anything in it, binds, or changes in place."""
     found: set[str] = set()
     for node in ast.walk(stmt):
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
             found |= _root(node)
         elif isinstance(node, ast.Call):
             func = node.func
@@ -189,7 +189,7 @@ def _bound(stmt: ast.AST) -> set[str]:
 
 def _root(node: ast.AST) -> set[str]:
     """The name that something is a part of; none for a part of a gradient."""
-    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
         if isinstance(node, ast.Attribute) and node.attr == "grad":
             return set()
         node = node.func if isinstance(node, ast.Call) else node.value

@@ -31,12 +31,12 @@ class Uses:
     def _visit(self, node: ast.AST, frame: Frame) -> None:
         if isinstance(node, FUNCTIONS):
             return  # a frame of its own
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Load):
+        if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Load):
             if text := dotted(node):
                 self._of_text.setdefault((self._binder(text, frame), text), []).append((node, frame))
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
                 self._of_key.setdefault(str(node.slice.value), []).append((node, frame))
-        elif isinstance(node, ast.For | ast.AsyncFor):
+        elif isinstance(node, (ast.For, ast.AsyncFor)):
             self._loops.append(node)
         for child in children(node):
             self.parents[child] = node
@@ -45,7 +45,7 @@ class Uses:
     def _binder(self, text: str, frame: Frame) -> Frame | ClassInfo:
         """The frame that binds the name a text begins with; the class, for attributes of its instances."""
         name = text.partition(".")[0].partition("[")[0]
-        method = self.frames.method_of(frame)
+        method = frame.method
         if method is not None and method.owner is not None and name == method.self_name:
             return method.owner
         return next((f for f in frame.chain() if name in f.bindings), self.frames.module)
@@ -85,9 +85,9 @@ class Uses:
         if isinstance(parent, ast.Call):
             return node in parent.args and dotted(parent.func) in GOING_THROUGH
         if isinstance(parent, ast.Compare):
-            return any(isinstance(op, ast.Eq | ast.NotEq) for op in parent.ops)
+            return any(isinstance(op, (ast.Eq, ast.NotEq)) for op in parent.ops)
         if isinstance(parent, ast.Assign) and parent.value is node:
-            return any(isinstance(t, ast.Tuple | ast.List) for t in parent.targets)
+            return any(isinstance(t, (ast.Tuple, ast.List)) for t in parent.targets)
         return isinstance(parent, ast.Starred) or (isinstance(parent, ast.keyword) and parent.arg is None)
 
     def _onward(self, node: ast.AST, frame: Frame) -> Iterator[Source]:
@@ -95,9 +95,9 @@ class Uses:
         parent = self.parents.get(node)
         if isinstance(parent, ast.Assign):
             yield from ((target, frame) for target in parent.targets)
-        elif isinstance(parent, ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
+        elif isinstance(parent, (ast.AnnAssign, ast.AugAssign, ast.NamedExpr)):
             yield parent.target, frame
-        elif isinstance(parent, ast.BinOp | ast.IfExp | ast.BoolOp | ast.Await):
+        elif isinstance(parent, (ast.BinOp, ast.IfExp, ast.BoolOp, ast.Await)):
             yield parent, frame
         elif isinstance(parent, ast.Dict):
             at = parent.values.index(node) if node in parent.values else -1

@@ -237,7 +237,7 @@ def _names(program: Program, edits: list[Edit], dtype: str | None) -> tuple[dict
     texts = [
         t for e in edits for t in ((e.text,) if isinstance(e, Insert) else (e.before, e.after) if isinstance(e, Splice) else ())
     ]
-    wanted = ["autocast"] if any(isinstance(e, Wrap | Disable) for e in edits) else []
+    wanted = ["autocast"] if any(isinstance(e, (Wrap, Disable)) for e in edits) else []
     wanted += ["configure"] if dtype else []
     wanted += [name for name in IN_TEXTS if any(f"{{{name}}}" in t for t in texts)]
     wanted += ["scaler"] if any(isinstance(e, Rewrite) for e in edits) or any("{scaler}" in t for t in texts) else []

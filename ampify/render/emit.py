@@ -54,7 +54,7 @@ def emit(source: bytes, plan: Plan) -> bytes:
 
 def count(node: cst.CSTNode) -> int:
     """How many statements a node stands for, those inside it included, as `ast` counts them."""
-    if isinstance(node, cst.SimpleStatementLine | cst.SimpleStatementSuite):
+    if isinstance(node, (cst.SimpleStatementLine, cst.SimpleStatementSuite)):
         return len(node.body)
     if isinstance(node, cst.IndentedBlock):
         return sum(count(row) for row in node.body)
@@ -79,7 +79,7 @@ def _blocks(node: cst.CSTNode) -> list[tuple[str, cst.CSTNode]]:
     if isinstance(node, cst.Match):
         return [(f"cases[{i}]", case.body) for i, case in enumerate(node.cases)]
     parts = [("body", _body(node))]
-    if isinstance(node, cst.Try | cst.TryStar):
+    if isinstance(node, (cst.Try, cst.TryStar)):
         parts.extend((f"handlers[{i}]", _body(handler)) for i, handler in enumerate(node.handlers))
     for field in ("orelse", "finalbody"):
         tail = getattr(node, field, None)

@@ -154,7 +154,7 @@ def _bare(node: cst.BaseExpression) -> cst.BaseExpression:
     """The expression without the parentheses that a call's own make superfluous."""
     plain = all(isinstance(p.whitespace_after, cst.SimpleWhitespace) for p in node.lpar)
     if len(node.lpar) == 1 and plain and isinstance(node.rpar[0].whitespace_before, cst.SimpleWhitespace):
-        if not isinstance(node, cst.Tuple | cst.GeneratorExp | cst.Yield | cst.NamedExpr):
+        if not isinstance(node, (cst.Tuple, cst.GeneratorExp, cst.Yield, cst.NamedExpr)):
             return node.with_changes(lpar=[], rpar=[])
     return node
 

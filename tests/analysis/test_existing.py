@@ -52,7 +52,7 @@ AMP = [
 
 def _used(source: str) -> str:
     tree = ast.parse(source)
-    return amp_in_use(tree, Names(tree))
+    return amp_in_use(Names(tree))
 
 
 @pytest.mark.parametrize("source", NOT_AMP)

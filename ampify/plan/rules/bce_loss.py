@@ -65,7 +65,8 @@ def survey(file: File) -> Iterator[Finding]:
     losses = [call for call, _ in calls if file.resolve(call.func) == LOSS]
     functions = [(call, frame) for call, frame in calls if file.resolve(call.func) == FUNCTION or _inline(call, file)]
     called = {call.func for call, _ in calls}
-    mentions = [n for n in walk(file.reading.tree) if isinstance(n, ast.Name | ast.Attribute) and file.resolve(n) == FUNCTION]
+    nodes = file.names.nodes
+    mentions = [n for n in (*nodes.of(ast.Attribute), *nodes.of(ast.Name)) if file.resolve(n) == FUNCTION]
     derived = [info for info in file.frames.classes.values() if LOSS in info.bases]
     if CODE in file.asked:
         yield from _returned(file)
@@ -96,8 +97,8 @@ def asks(file: File) -> bool:
     """Whether a file has losses on probabilities, which models in other files may compute."""
     if WORDS.isdisjoint(file.words):
         return False
-    nodes = (n for n in walk(file.reading.tree) if isinstance(n, ast.Name | ast.Attribute))
-    return any(file.resolve(n) in (LOSS, FUNCTION) for n in nodes)
+    nodes = file.names.nodes
+    return any(file.resolve(n) in (LOSS, FUNCTION) for n in (*nodes.of(ast.Attribute), *nodes.of(ast.Name)))
 
 
 def _returned(file: File) -> Iterator[Finding]:
@@ -152,7 +153,7 @@ def _mentioned(text: str, where: Probabilities) -> bool:
     last = text.rpartition(".")[2]
     receivers = {n.value for n in where.home if isinstance(n, ast.Attribute)}
     used = (
-        n for n in where.home if isinstance(n, ast.Name | ast.Attribute) and isinstance(n.ctx, ast.Load) and n not in receivers
+        n for n in where.home if isinstance(n, (ast.Name, ast.Attribute)) and isinstance(n.ctx, ast.Load) and n not in receivers
     )
     return any(dotted(n).rpartition(".")[2] == last for n in used)
 
@@ -176,7 +177,7 @@ def _function(call: ast.Call, at: Site, where: Probabilities) -> Iterator[Findin
                 yield _apart(call, node)
                 return
             wide = [*node.args[:1]] if level is Compute.LOSS else [node] if last in WIDE else []
-        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult | ast.Pow):
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, (ast.MatMult, ast.Pow)):
             wide = [node.left] if isinstance(node.op, ast.Pow) else [node]
         for leaf in (leaf for one in wide for leaf in _leaves(one, at)):
             if not _floating(leaf, at):
@@ -198,7 +199,7 @@ def _missing(node: ast.expr, at: Site) -> bool:
 
 
 def _asks_for_none(node: ast.AST, text: str) -> bool:
-    return isinstance(node, ast.Compare) and dotted(node.left) == text and isinstance(node.ops[0], ast.Is | ast.IsNot)
+    return isinstance(node, ast.Compare) and dotted(node.left) == text and isinstance(node.ops[0], (ast.Is, ast.IsNot))
 
 
 def _apart(call: ast.Call, node: ast.AST) -> Finding:

@@ -49,7 +49,7 @@ def argument(node: ast.Call, at: Site, position: int, *names: str) -> ast.expr |
 
 def _numbers(node: ast.expr, at: Site, frame: Frame, depth: int) -> Numbers:
     if isinstance(node, ast.Constant):
-        known = isinstance(node.value, int | float) and not isinstance(node.value, bool)
+        known = isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
         return Numbers((node.value,), True) if known else Numbers()  # type: ignore[arg-type]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         inner = _numbers(node.operand, at, frame, depth)
@@ -85,7 +85,7 @@ def _computed(op: ast.operator, left: float, right: float) -> Numbers:
             return Numbers((float(left**right),), True)
         if isinstance(op, ast.Mult):
             return Numbers((left * right,), True)
-        if isinstance(op, ast.Add | ast.Sub):
+        if isinstance(op, (ast.Add, ast.Sub)):
             return Numbers((left + right if isinstance(op, ast.Add) else left - right,), True)
         return Numbers((left / right,), True) if isinstance(op, ast.Div) else Numbers()
     except (ArithmeticError, TypeError):
@@ -114,7 +114,7 @@ def _held(text: str, at: Site, frame: Frame) -> Iterator[tuple[ast.expr, Frame]]
                 yield default, binding.frame
         elif binding.value is not None:
             yield (binding.value if binding.how == "assign" and not binding.path else ast.Constant(None)), binding.frame
-    method = frames.method_of(frame)
+    method = frame.method
     base, _, name = text.rpartition(".")
     if not bindings and base:
         owner = method.owner if method is not None and base == method.self_name else frames.classes.get(base)

@@ -138,7 +138,7 @@ def _apart(call: ast.Call, at: Site, name: str, backward: Frame | None) -> Findi
         if isinstance(node, ast.Call) and other:
             level = level_of(node, at.frame, at.file.roles)
             other = level is not Compute.NONE or bool(at.file.roles.targets(node, at.frame))
-        if other or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult | ast.Pow)):
+        if other or (isinstance(node, ast.BinOp) and isinstance(node.op, (ast.MatMult, ast.Pow))):
             detail = f"`{name}.apply(...)` has to run in float32: give `{ast.unparse(node)[:40]}` a statement of its own"
             return Finding(call, detail=detail, refuse=REFUSED)
     edits: list[Edit] = [at.disabled()]

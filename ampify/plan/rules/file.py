@@ -15,7 +15,7 @@ from ampify.analysis.names import dotted
 from ampify.analysis.operators import COMPLEX as COMPLEX_NAMES
 from ampify.analysis.precision import Precisions
 from ampify.analysis.syntax import header, own_statements
-from ampify.analysis.walk import children, walk
+from ampify.analysis.walk import children
 from ampify.program import Kind
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class File:
                 continue
             if isinstance(node, ast.Attribute):
                 self.words.add(node.attr)
-            elif isinstance(node, ast.Call | ast.BinOp):
+            elif isinstance(node, (ast.Call, ast.BinOp)):
                 found.append(node)
             elif isinstance(node, ast.keyword):
                 self.words.add(node.arg or "")
@@ -107,13 +107,13 @@ class File:
     @cached_property
     def float64(self) -> bool:
         """Whether the file works in float64, so that `.float()` would not be a no-op."""
-        return any(
-            (isinstance(node, ast.Attribute) and (node.attr == "double" or self._is_float64(node)))
-            or (isinstance(node, ast.Name) and self.resolve(node) in DOUBLE)
-            or (isinstance(node, ast.Constant) and node.value in DOUBLE)
-            or (isinstance(node, ast.keyword) and node.arg == "dtype" and self._is_python_float(node.value))
-            or (isinstance(node, ast.Call) and (self._keeps_float64(node) or self._sets_default(node)))
-            for node in walk(self.reading.tree)
+        nodes = self.names.nodes
+        return (
+            any(node.attr == "double" or self._is_float64(node) for node in nodes.of(ast.Attribute))
+            or any(self.resolve(node) in DOUBLE for node in nodes.of(ast.Name))
+            or not self.names.strings.isdisjoint(DOUBLE)
+            or any(node.arg == "dtype" and self._is_python_float(node.value) for node in nodes.of(ast.keyword))
+            or any(self._keeps_float64(node) or self._sets_default(node) for node in nodes.of(ast.Call))
         )
 
     def _is_float64(self, node: ast.Attribute) -> bool:
@@ -145,7 +145,7 @@ class File:
     @cached_property
     def _cast(self) -> set[ast.AST]:
         """The expressions that a method is called on at once which chooses a dtype."""
-        methods = (n.func for n in walk(self.reading.tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
+        methods = (n.func for n in self.names.nodes.of(ast.Call) if isinstance(n.func, ast.Attribute))
         return {func.value for func in methods if func.attr in ("float", "to", "type", "type_as", "long", "int", "bool", "half")}
 
     def precisions(self, frame: Frame) -> Precisions:

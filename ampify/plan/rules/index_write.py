@@ -118,13 +118,13 @@ def _picks(index: ast.expr, at: Site) -> bool:
     """Whether an index may be a tensor or a list, and is neither a slice nor a plain number."""
     if isinstance(index, ast.Tuple):
         return any(_picks(e, at) for e in index.elts)
-    if isinstance(index, ast.Slice | ast.Constant):
+    if isinstance(index, (ast.Slice, ast.Constant)):
         return False
     if isinstance(index, ast.List) or at.tensor(index):
         return True
     if isinstance(index, ast.UnaryOp) and isinstance(index.op, ast.USub):
         return _picks(index.operand, at)
-    if isinstance(index, ast.BinOp) and not isinstance(index.op, ast.BitAnd | ast.BitOr):
+    if isinstance(index, ast.BinOp) and not isinstance(index.op, (ast.BitAnd, ast.BitOr)):
         return _picks(index.left, at) or _picks(index.right, at)
     return not (dotted(index) and _counts(dotted(index), at))
 

@@ -60,7 +60,7 @@ def _of_probabilities(call: ast.Call, at: Site) -> bool:
 
 def _leaves(node: ast.expr, at: Site) -> Iterator[ast.expr]:
     """The widest names, attributes and elements that an expression computes from, but those cast already."""
-    if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
+    if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
         if any(isinstance(n, ast.Attribute) and n.attr in METADATA for n in walk(node)):
             return
         if dotted(node) or isinstance(node, ast.Name):
@@ -107,14 +107,14 @@ def _made_under_autocast(at: Site) -> set[str]:
 
 def _bound(stmt: ast.stmt) -> Iterator[tuple[ast.expr, ast.expr]]:
     """What a statement may change, with what it changes it by."""
-    if isinstance(stmt, ast.Assign | ast.AugAssign | ast.AnnAssign) and stmt.value is not None:
+    if isinstance(stmt, (ast.Assign, ast.AugAssign, ast.AnnAssign)) and stmt.value is not None:
         for target in stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]:
             for inner in walk(target):
-                if isinstance(inner, ast.Name | ast.Attribute | ast.Subscript):
+                if isinstance(inner, (ast.Name, ast.Attribute, ast.Subscript)):
                     yield inner, stmt.value
-    elif isinstance(stmt, ast.For | ast.AsyncFor):
+    elif isinstance(stmt, (ast.For, ast.AsyncFor)):
         yield from ((inner, stmt.iter) for inner in walk(stmt.target) if isinstance(inner, ast.Name))
-    elif isinstance(stmt, ast.With | ast.AsyncWith):
+    elif isinstance(stmt, (ast.With, ast.AsyncWith)):
         held = [(item.optional_vars, item.context_expr) for item in stmt.items if item.optional_vars is not None]
         yield from ((inner, value) for target, value in held for inner in walk(target) if isinstance(inner, ast.Name))
     elif isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) and isinstance(stmt.value.func, ast.Attribute):
@@ -128,11 +128,11 @@ def _is_plain(value: ast.expr) -> bool:
         return (value.func.attr if isinstance(value.func, ast.Attribute) else dotted(value.func)) in NOT_FLOATING
     if isinstance(value, ast.Subscript):
         return _is_plain(value.value)
-    return isinstance(value, ast.Constant | ast.Compare) or (isinstance(value, ast.Attribute) and value.attr in METADATA)
+    return isinstance(value, (ast.Constant, ast.Compare)) or (isinstance(value, ast.Attribute) and value.attr in METADATA)
 
 
 def _names(value: ast.expr, at: Site) -> set[str]:
-    return {_base(dotted(n), at) for n in walk(value) if isinstance(n, ast.Name | ast.Attribute) and dotted(n)}
+    return {_base(dotted(n), at) for n in walk(value) if isinstance(n, (ast.Name, ast.Attribute)) and dotted(n)}
 
 
 def _may_be_half(leaf: ast.expr, made: set[str], at: Site) -> bool:

@@ -54,9 +54,9 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
         for target in node.targets:
             if isinstance(target, ast.Subscript):
                 yield from _limited(node.value, target.value, at, in_place=True)
-    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult):
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub, ast.Mult)):
         yield from _arithmetic(node, at)
-    elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.Sub | ast.Mult):
+    elif isinstance(node, ast.AugAssign) and isinstance(node.op, (ast.Add, ast.Sub, ast.Mult)):
         target = node.target.value if isinstance(node.target, ast.Subscript) else node.target
         if _beyond(node.value, at) and at.half(target) and at.floating(target):
             yield Finding(node, (), f"`{ast.unparse(node)[:60]}`")
@@ -125,7 +125,7 @@ def _written(value: ast.expr, at: Site) -> list[ast.expr]:
     """The numbers in a value: itself, or those of a tensor or list that is built of them on the spot."""
     if isinstance(value, ast.Call) and value.args and at.resolve(value.func) in ("torch.tensor", "torch.as_tensor"):
         return _written(value.args[0], at)
-    return [e for part in value.elts for e in _written(part, at)] if isinstance(value, ast.List | ast.Tuple) else [value]
+    return [e for part in value.elts for e in _written(part, at)] if isinstance(value, (ast.List, ast.Tuple)) else [value]
 
 
 def _beyond(constant: ast.expr, at: Site) -> bool:

@@ -50,7 +50,7 @@ def survey(file: File) -> Iterator[Finding]:
 def _checks(frame: Frame, file: File) -> Iterator[Finding]:
     norms: set[str] = set()
     for stmt in file.statements[frame]:
-        if isinstance(stmt, ast.Assign | ast.AugAssign) and _of_gradients(stmt.value, norms):
+        if isinstance(stmt, (ast.Assign, ast.AugAssign)) and _of_gradients(stmt.value, norms):
             norms |= {dotted(t) for t in (stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target])} - {""}
         if isinstance(stmt, ast.Assert):
             if any(_of_gradients(test, norms) for test, _ in _tests(stmt.test)):
@@ -81,7 +81,7 @@ def _of_gradients(node: ast.expr, norms: set[str]) -> bool:
     return any(
         (isinstance(n, ast.Attribute) and n.attr == "grad" and isinstance(n.ctx, ast.Load) and dotted(n) != "torch.autograd.grad")
         or (isinstance(n, ast.Call) and dotted(n.func).rpartition(".")[2] in NORMS)
-        or (isinstance(n, ast.Name | ast.Attribute) and dotted(n) in norms)
+        or (isinstance(n, (ast.Name, ast.Attribute)) and dotted(n) in norms)
         for n in walk(node)
     )
 
@@ -90,7 +90,7 @@ def _ends(block: list[ast.stmt]) -> bool:
     """Whether a block leaves the loop for good."""
     for stmt in block:
         call = stmt.value if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) else None
-        if isinstance(stmt, ast.Raise | ast.Break | ast.Return) or (call is not None and dotted(call.func) in EXITS):
+        if isinstance(stmt, (ast.Raise, ast.Break, ast.Return)) or (call is not None and dotted(call.func) in EXITS):
             return True
     return False
 

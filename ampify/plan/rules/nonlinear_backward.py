@@ -84,7 +84,7 @@ def known_to_runtime(path: str, files: Iterable[File]) -> bool:
 def decorated(method: Frame, decorator: str, file: File, code: str) -> Iterator[Finding]:
     """The decorator right above `def`, unless it is there."""
     node = method.node
-    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     own = file.names.runtime.get(decorator)
     if own is None or own not in [dotted(d) for d in node.decorator_list]:
         at = (node.lineno, node.col_offset)

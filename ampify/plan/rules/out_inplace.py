@@ -43,7 +43,7 @@ def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     operands = [*node.args, *(k.value for k in node.keywords if k.arg in ("input", "mat1", "mat2", "batch1", "batch2", "other"))]
     if last_name(node.func) in IN_PLACE:
         destination = node.func.value if method and isinstance(node.func, ast.Attribute) else None
-    elif out is not None and not isinstance(out, ast.Tuple | ast.Constant):
+    elif out is not None and not isinstance(out, (ast.Tuple, ast.Constant)):
         destination = out
         operands = [*([node.func.value] if method and isinstance(node.func, ast.Attribute) else []), *operands]
     else:

@@ -67,7 +67,7 @@ def _terms(node: ast.expr, at: Site) -> Iterator[ast.expr]:
     if isinstance(node, ast.BinOp) and not isinstance(node.op, ast.MatMult):
         yield from _terms(node.left, at)
         yield from _terms(node.right, at)
-    elif isinstance(node, ast.Call | ast.Name | ast.Attribute | ast.Subscript):
+    elif isinstance(node, (ast.Call, ast.Name, ast.Attribute, ast.Subscript)):
         yield node
 
 
@@ -93,7 +93,7 @@ def _feeding(at: Site) -> set[str]:
 
 
 def _names(nodes: Sequence[ast.expr]) -> set[str]:
-    return {dotted(n) for node in nodes for n in walk(node) if isinstance(n, ast.Name | ast.Attribute | ast.Subscript)} - {""}
+    return {dotted(n) for node in nodes for n in walk(node) if isinstance(n, (ast.Name, ast.Attribute, ast.Subscript))} - {""}
 
 
 def _detached(node: ast.expr) -> bool:

@@ -99,7 +99,7 @@ class Site:
 
     def suffix(self, node: ast.expr, text: str) -> Splice:
         """`.float()` or the like behind an expression, in parentheses if it needs them and has none."""
-        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript | ast.Call):
+        if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript, ast.Call)):
             return self.wrap(node, "", text)
         outer, end = self.parent(node), node.end_col_offset or 0
         if isinstance(outer, ast.Attribute) and outer.end_lineno == node.end_lineno:
@@ -141,7 +141,7 @@ def halves(stmt: ast.stmt, operands: list[ast.expr], at: Site) -> list[ast.expr]
     found: list[ast.expr] = []
 
     def visit(node: ast.expr) -> None:
-        text = isinstance(node, ast.Name | ast.Attribute | ast.Subscript)
+        text = isinstance(node, (ast.Name, ast.Attribute, ast.Subscript))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "float" and not node.args:
             return
         if at.of(node) is Precision.NONE:
@@ -166,7 +166,7 @@ def halves(stmt: ast.stmt, operands: list[ast.expr], at: Site) -> list[ast.expr]
 
 def receiver(node: ast.expr) -> ast.expr:
     """What a chain of methods and elements begins with."""
-    while isinstance(node, ast.Call | ast.Subscript | ast.Attribute):
+    while isinstance(node, (ast.Call, ast.Subscript, ast.Attribute)):
         if isinstance(node, ast.Call):
             if not isinstance(node.func, ast.Attribute) or node.args[1:]:
                 return node

@@ -39,13 +39,13 @@ FUNCTIONALS = {"normalize": (1, 1e-12), "cosine_similarity": (2, 1e-8)}  # how m
 def find(node: ast.AST, at: Site) -> Iterator[Finding]:
     """The operand beside a small number."""
     if isinstance(node, ast.BinOp):
-        if isinstance(node.op, ast.Add | ast.Sub):
+        if isinstance(node.op, (ast.Add, ast.Sub)):
             if _small(node.right, at):
                 yield from _cast([node.left], node, at)
             elif _small(node.left, at):
                 yield from _cast([node.right], node, at)
     elif isinstance(node, ast.AugAssign):
-        if isinstance(node.op, ast.Add | ast.Sub) and _small(node.value, at) and at.half(node.target) and at.tensor(node.target):
+        if isinstance(node.op, (ast.Add, ast.Sub)) and _small(node.value, at) and at.half(node.target) and at.tensor(node.target):
             yield _report(node)
     elif isinstance(node, ast.Call):
         yield from _call(node, at)
@@ -87,7 +87,7 @@ def _fresh(node: ast.Call) -> bool:
 
 def _small(node: ast.expr, at: Site) -> bool:
     """Whether an expression may be a number that float16 has no room for."""
-    if not isinstance(node, ast.Constant | ast.UnaryOp | ast.BinOp | ast.Call) and not dotted(node):
+    if not isinstance(node, (ast.Constant, ast.UnaryOp, ast.BinOp, ast.Call)) and not dotted(node):
         return False
     return any(0 < abs(v) < TINY for v in numbers(node, at).values)
 
