@@ -112,9 +112,13 @@ class Alone:
 class _Worker:
     """A process that works, as its parent sees it."""
 
-    def __init__(self, context: BaseContext, options: Options) -> None:
+    def __init__(self, context: BaseContext, options: Options, others: list[_Worker]) -> None:
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs, options), daemon=True)  # type: ignore[attr-defined]
+        forked = context.get_start_method() == "fork"
+        ends = (
+            [self.pipe, *(other.pipe for other in others)] if forked else []
+        )  # they would keep a pipe open without this process
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs, options, ends), daemon=True)  # type: ignore[attr-defined]
         self.process.start()
         theirs.close()
         self.task: Task | None = None
@@ -151,7 +155,7 @@ class Pool:
         """One worker more, unless the system has no room for it. Raises OSError where none is left."""
         try:
             with _uninterrupted():  # it is for this process to say what an interrupt ends
-                self._workers.append(_Worker(self._context, self._options))
+                self._workers.append(_Worker(self._context, self._options, self._workers))
         except OSError:
             if not self._workers:
                 raise
@@ -228,9 +232,11 @@ def _death(code: int | None) -> Diagnostic:
     return Diagnostic(BUG, "error", 1, 1, f"the process that worked on it ended {how}, for want of memory perhaps", REMEDY)
 
 
-def _work(pipe: Connection, options: Options) -> None:
+def _work(pipe: Connection, options: Options, ends: list[Connection]) -> None:
     """What a worker process does until its parent is gone: tasks, and components in which they are."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for end in ends:
+        end.close()
     hand = Hand(options)
     component: Component | None = None
     try:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import ast
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from ampify import files
 from ampify.imports import imports, places
 from ampify.source import SourceError, parse
 
-KEPT = 1_500_000  # bytes of source whose syntax trees are in memory
+if TYPE_CHECKING:
+    from ampify.analysis.library import Seen
+
+KEPT = 1_000_000  # bytes of source, of files that are kept in memory as they were read
 IMPORTED_BYTES = 400_000  # of one file; what is larger is data rather than somebody's model
 
 
@@ -62,7 +66,7 @@ class Local:
     def __init__(self, importers: Mapping[str, tuple[str, ...]] | None = None, where: Places | None = None) -> None:
         self._importers = importers or {}
         self._places = where or Places()
-        self._trees: OrderedDict[str, tuple[ast.Module | None, int]] = OrderedDict()
+        self._seen: OrderedDict[str, tuple[Seen | None, int]] = OrderedDict()
         self._kept = 0
 
     def imported(self, path: str, level: int, name: str) -> str | None:
@@ -77,21 +81,19 @@ class Local:
         """The bytes of a file; None where it cannot be read."""
         return files.read_optional(path)
 
-    def tree(self, path: str) -> ast.Module | None:
-        """The syntax tree of a file; None where it cannot be read, or is too large to be looked into."""
-        if path not in self._trees:
-            data = files.read_optional(path)
-            self._trees[path] = (readable(data), len(data or b""))
-            self._kept += self._trees[path][1]
-            for old in self._dispensable():
-                self._kept -= self._trees.pop(old)[1]
-        self._trees.move_to_end(path)
-        return self._trees[path][0]
+    def seen(self, path: str) -> Seen | None:
+        """A file as it is by itself; None where it cannot be read, or is too large to be looked into."""
+        from ampify.analysis.library import Seen  # only here: start-up is measured
 
-    def _dispensable(self) -> Iterator[str]:
-        """The files that were asked for longest ago, as long as too much is kept; never the last one."""
-        while self._kept > KEPT and len(self._trees) > 1:
-            yield next(iter(self._trees))
+        if path not in self._seen:
+            data = files.read_optional(path)
+            tree = readable(data)
+            self._seen[path] = (Seen(tree) if tree is not None else None, len(data or b""))
+            self._kept += self._seen[path][1]
+            while self._kept > KEPT and len(self._seen) > 1:
+                self._kept -= self._seen.popitem(last=False)[1][1]
+        self._seen.move_to_end(path)
+        return self._seen[path][0]
 
 
 def readable(data: bytes | None) -> ast.Module | None:
