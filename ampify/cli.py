@@ -1,11 +1,12 @@
 """The command line: options in, exit code out."""
 
 import contextlib
+import gc
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 UNUSABLE, OWN_BUG, INTERRUPTED = 3, 123, 130
+GARBAGE = 100_000  # objects between two looks for garbage: syntax trees are many objects, and hardly any of it
 
 EPILOG = """\b
 Examples:
@@ -134,6 +136,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OWN_BUG
 
 
+def run() -> NoReturn:
+    """The console script: runs the command, and leaves with its exit code."""
+    from ampify.report import streams
+
+    gc.set_threshold(GARBAGE, 20, 20)
+    streams.leave(main())
+
+
 def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
     """The rules that are left out."""
     if not only and not skip:
@@ -231,4 +241,4 @@ def _print_json(outcomes: "Iterable[Outcome]") -> "list[Outcome]":
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -465,7 +465,8 @@ class _Reading:
 
     def is_closure_call(self, node: ast.Call) -> bool:
         """Whether a function is called by its name that some step evaluates as its closure."""
-        return any(target.node in self.sites.closures for target in self.roles.targets(node, self.frame))
+        closures = self.sites.closures
+        return bool(closures) and any(target.node in closures for target in self.roles.targets(node, self.frame))
 
     def hands_over_closure(self, node: ast.Call) -> bool:
         """Whether a call hands over a function of this file that goes backward: a step with a closure, whatever the receiver."""
@@ -512,7 +513,8 @@ class _Reading:
             if kind is Kind.CALL and self.is_conditional(node):
                 self.conditional(node, len(self.events) - 1)
         else:
-            touched = gradients.touched(node, self.frame, self.roles)
+            looks = hidden.exchange or hidden.read or hidden.peek
+            touched = gradients.touched(node, self.frame, self.roles) if looks else frozenset()
             if hidden.exchange:
                 self.note(Kind.EXCHANGE, node, touched)
             if hidden.read or (hidden.peek and touched):

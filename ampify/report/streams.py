@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 
 class StreamError(Exception):
@@ -46,6 +46,12 @@ def write_text(line: str) -> None:
         sys.stderr.flush()
     except OSError:
         _discard_from_now_on(sys.stderr)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without taking it apart: to free each object of the libraries in turn takes as long as a conversion.
+    What is written to the streams is flushed at once, and files are closed where they are written."""
+    os._exit(code)
 
 
 def discard_output() -> None:

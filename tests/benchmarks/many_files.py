@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ampify.source import is_candidate
 from tests.benchmarks.peers import markdown
 from tests.fixtures_suite.cases import FIXTURES
 
@@ -112,14 +113,16 @@ def project(directory: Path, count: int) -> None:
 
 def mostly_untouched(directory: Path, count: int) -> None:
     """One training script in a hundred files, in packages of a hundred."""
-    plain = [path.read_bytes() for path in sorted((FIXTURES.parent / "ampify").rglob("*.py"))]
+    library = Path(os.__file__).parent
+    plain = [path.read_bytes() for name in ("asyncio", "email", "http", "json") for path in sorted((library / name).glob("*.py"))]
+    plain = [source for source in plain if not is_candidate(source)]
     training = [path.read_bytes() for path in sorted((FIXTURES / "basic").glob("*.in.py"))]
     for number in range(count):
         package = directory / f"package_{number // 100:03}"
         package.mkdir(exist_ok=True)
         train = number % 100 == 50
         source = training[number // 100 % len(training)] if train else plain[number % len(plain)]
-        (package / f"module_{number:05}.py").write_bytes(source)
+        (package / f"{'train' if train else 'module'}_{number:05}.py").write_bytes(source)
 
 
 WORKLOADS: dict[str, tuple[Callable[[Path, int], None], tuple[int, ...]]] = {
@@ -137,7 +140,7 @@ def measure(make: Callable[[Path, int], None], count: int, jobs: int) -> Cost:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
         with subprocess.Popen(
-            [sys.executable, "-c", "import sys; from ampify.cli import main; sys.exit(main())", f"--jobs={jobs}", "."],
+            [sys.executable, "-m", "ampify.cli", f"--jobs={jobs}", "."],
             cwd=directory,
             env={**os.environ, "PYTHONPATH": str(FIXTURES.parent)},
             stderr=subprocess.PIPE,
