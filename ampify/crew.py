@@ -148,8 +148,12 @@ class Pool:
         self._again: list[Task] = []
         gc.collect()
         gc.freeze()  # what is there now is garbage in no worker, and stays shared
-        for _ in range(size):
-            self._hire()
+        try:
+            for _ in range(size):
+                self._hire()
+        except BaseException:
+            self.close()
+            raise
 
     def _hire(self) -> None:
         """One worker more, unless the system has no room for it. Raises OSError where none is left."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ampify import files
 from ampify.diagnostics import Diagnostic
 from ampify.files import FileError
+from ampify.job import BUG, bug_report
 from ampify.local import Places, readable
 from ampify.source import SourceError, is_candidate, parse
 
@@ -41,6 +42,8 @@ def look(path: str, shown: str, where: Places) -> Look:
         return Look(problem=Diagnostic(problem.code, "error", 1, 1, problem.message))
     except SourceError as error:
         return Look(problem=error.diagnostic)
+    except Exception as error:  # other files are waiting
+        return Look(problem=Diagnostic(BUG, "error", 1, 1, bug_report(error), "The file is left as it is."))
 
 
 def look_beside(path: str, where: Places) -> Look:

@@ -180,6 +180,16 @@ def test_a_process_that_dies_of_a_first_look(monkeypatch: pytest.MonkeyPatch, ca
     assert "28 files converted" in said
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_exception_in_a_first_look(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], jobs: str) -> None:
+    def failing(source: bytes) -> object:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(graph, "parse", failing)
+    assert main([f"--jobs={jobs}", "."]) == 123
+    assert capfd.readouterr().err.count("RuntimeError: unforeseen") == len(_paths())
+
+
 # all or none ----------------------------------------------------------------------------------------------
 
 
