@@ -1,11 +1,13 @@
 """The command line: options in, exit code out."""
 
+import contextlib
 import gc
 import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from ampify.config import Config
     from ampify.convert import Options, Status
     from ampify.job import Outcome
+    from ampify.report.progress import ProgressLine
 
 STANDARD_INPUT = "-"
 UNUSABLE, OWN_BUG, INTERRUPTED = 3, 123, 130
@@ -61,6 +64,13 @@ and reports go to standard output, everything else to standard error.
 @click.option("--config", metavar="FILE", help="Take [tool.ampify] of this file, not of the nearest pyproject.toml.")
 @click.option("--isolated", is_flag=True, help="Take no configuration file.")
 @click.option("--stdin-filename", metavar="NAME", help="What to call standard input in messages and diffs.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes to work in, for more than 20 files with training steps. By default as many as there are processors.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every edit with its reason, and files left as they are.")
 @click.version_option(package_name="ampify", message="%(prog)s %(version)s")
@@ -78,6 +88,7 @@ def cli(
     config: str | None,
     isolated: bool,
     stdin_filename: str | None,
+    jobs: int | None,
     quiet: bool,
     verbose: bool,
 ) -> int:
@@ -89,6 +100,7 @@ def cli(
     """
     from ampify import project
     from ampify.report import streams
+    from ampify.report.progress import ProgressLine
 
     _check_usage(paths, check, diff, report, stdin_filename, quiet, verbose)
     if config is not None and isolated:
@@ -100,16 +112,18 @@ def cli(
     if options.runtime == "vendor" and STANDARD_INPUT in paths:
         raise click.UsageError("--runtime vendor writes a file beside the script, which - (standard input) is not: give its path")
     write = not (check or diff)
+    line = ProgressLine(wanted=report == "text" and not quiet)
     if paths == (STANDARD_INPUT,):
         outcomes = _standard_input(stdin_filename or "<stdin>", options, echo=write)
     else:
-        outcomes = project.run(paths, options, write=write, selection=configured.selection())
-    if report == "json":
-        finished = list(outcomes)
-        _print_json(finished)
-        return project.exit_code(finished, check=check, allow_refused=allow_refused)
-    shown = _print_text(outcomes, diff=diff, done=write, quiet=quiet, verbose=verbose)
-    return project.exit_code(shown, check=check, allow_refused=allow_refused)
+        outcomes = project.run(
+            paths, options, write=write, keep=diff, jobs=jobs, progress=line.told, selection=configured.selection()
+        )
+    with contextlib.closing(outcomes), contextlib.closing(line):
+        told = (
+            _print_json if report == "json" else partial(_print_text, line, diff=diff, done=write, quiet=quiet, verbose=verbose)
+        )
+        return project.exit_code(told(outcomes), check=check, allow_refused=allow_refused)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -239,7 +253,7 @@ def _check_usage(
         raise click.UsageError("-q and -v cannot be given together")
 
 
-def _standard_input(name: str, options: "Options", *, echo: bool) -> "Iterator[Outcome]":
+def _standard_input(name: str, options: "Options", *, echo: bool) -> "Generator[Outcome, None, None]":
     """The one outcome for standard input; with `echo` the code goes to standard output, unless it could not be read."""
     from ampify import job
     from ampify.report import streams
@@ -250,28 +264,35 @@ def _standard_input(name: str, options: "Options", *, echo: bool) -> "Iterator[O
     yield outcome
 
 
-def _print_text(outcomes: "Iterable[Outcome]", *, diff: bool, done: bool, quiet: bool, verbose: bool) -> "Iterator[Outcome]":
-    """Print each outcome as it comes, the summary at the end; hands the outcomes on."""
+def _print_text(
+    line: "ProgressLine", outcomes: "Iterable[Outcome]", *, diff: bool, done: bool, quiet: bool, verbose: bool
+) -> "Iterator[Outcome]":
+    """Print each outcome as it comes, out of the way of the line of counts, and the summary at the end; hands the outcomes on."""
     from ampify.report import streams, text
 
     statuses: Counter[Status] = Counter()
     for outcome in outcomes:
+        line.erase()
         if diff:
             from ampify.report import diff as diff_report
 
             streams.write_diff(diff_report.render(outcome))
-        for line in text.lines(outcome, done=done, verbose=verbose, quiet=quiet):
-            streams.write_text(line)
+        for said in text.lines(outcome, done=done, verbose=verbose, quiet=quiet):
+            streams.write_text(said)
         statuses[outcome.result.status] += 1
         yield outcome
+    line.erase()
     if not quiet:
         streams.write_text(text.summary(statuses, done=done))
 
 
-def _print_json(outcomes: "Iterable[Outcome]") -> None:
+def _print_json(outcomes: "Iterable[Outcome]") -> "list[Outcome]":
+    """Print all outcomes, once the last one is known; hands them on."""
     from ampify.report import json, streams
 
-    streams.write_output(json.render(outcomes))
+    finished = list(outcomes)
+    streams.write_output(json.render(finished))
+    return finished
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import ast
     from collections.abc import Iterable, Iterator
 
-    from ampify.analysis.library import Finder
+    from ampify.analysis.library import Finder, Seen
     from ampify.imports import Outline
     from ampify.plan.edits import Edit, Hazards, Need, Plan
     from ampify.plan.rules.search import Search
@@ -188,7 +188,10 @@ class _Instead:
     """Finds what another finder does, but has a tree of its own for one file; and knows that a script imports it."""
 
     def __init__(self, finder: Finder, path: str, tree: ast.Module | None, script: str) -> None:
-        self._finder, self._path, self._tree, self._script = finder, path, tree, script
+        from ampify.analysis.library import Seen
+
+        self._finder, self._path, self._script = finder, path, script
+        self._own = Seen(tree) if tree is not None else None
 
     def imported(self, path: str, level: int, name: str) -> str | None:
         return self._finder.imported(path, level, name)
@@ -196,8 +199,8 @@ class _Instead:
     def importers(self, path: str) -> Iterable[str]:
         return {*self._finder.importers(path), *((self._script,) if path == self._path else ())}
 
-    def tree(self, path: str) -> ast.Module | None:
-        return self._tree if path == self._path and self._tree is not None else self._finder.tree(path)
+    def seen(self, path: str) -> Seen | None:
+        return self._own if path == self._path and self._own is not None else self._finder.seen(path)
 
     def outline(self, path: str) -> Outline:
         return self._finder.outline(path)

@@ -10,7 +10,7 @@ UNREADABLE = "AMP990"
 UNWRITABLE = "AMP993"
 LARGEST = 200_000_000  # bytes: nobody's source, and it has to fit in memory
 
-_REPORT_CHANGED = "it changed while ampify was working on it, so it was left as it is: run ampify again"
+CHANGED = "it changed while ampify was working on it, so it was left as it is: run ampify again"
 
 
 class FileError(Exception):
@@ -117,13 +117,13 @@ def write(before: Snapshot, data: bytes) -> None:
         _fill(temporary, data, before)
         now = read(before.path)
         if now.target != before.target or now.data != before.data:
-            raise FileError(UNWRITABLE, _REPORT_CHANGED)
+            raise FileError(UNWRITABLE, CHANGED)
         os.replace(temporary, before.target)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, FileError) and error.code == UNREADABLE:
-            raise FileError(UNWRITABLE, _REPORT_CHANGED) from error
+            raise FileError(UNWRITABLE, CHANGED) from error
         if isinstance(error, OSError):
             raise FileError(UNWRITABLE, f"cannot be written: {_reason(error)}") from error
         raise

@@ -15,6 +15,7 @@ FOREIGN |= {"ampify_runtime"} | sys.stdlib_module_names
 
 
 KEY = re.compile(rb"""['"]((?:grad_|amp_)?scaler\d*)['"]|\b((?:grad_|amp_)?scaler\d*)[ ]*=(?!=)""")
+BLOCKS = frozenset({"body", "cases", "finalbody", "handlers", "orelse"})  # the fields with statements in them
 
 
 class Outline(NamedTuple):
@@ -33,8 +34,12 @@ def outlined(source: bytes, found: tuple[str, ...]) -> Outline:
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """The level and name of every module that a file may import."""
-    for node in ast.walk(tree):
+    """The level and name of every module that a file may import, those of the outer statements first."""
+    queue: list[ast.AST] = [tree]
+    for node in queue:
+        for field in node._fields:
+            if field in BLOCKS and isinstance(inside := getattr(node, field), list):
+                queue.extend(inside)
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -1,18 +1,18 @@
-"""Job: the files of one call; those that depend on each other are converted together, or not at all."""
+"""Job: the files of one component, converted together: those that depend on each other all, or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ampify import files
 from ampify.convert import Options, Result, Surroundings, convert
 from ampify.diagnostics import Diagnostic
 from ampify.files import FileError, Snapshot
-from ampify.local import Local
 
 if TYPE_CHECKING:
+    from ampify.analysis.library import Finder
     from ampify.plan.edits import Need
     from ampify.vendor import Copy
 
@@ -21,7 +21,8 @@ STATES = "AMP196"  # what is needed of files that save and load, which nothing d
 
 
 class Outcome(NamedTuple):
-    """What became of one file. `before` is what was read of it: empty if it could not be. `copy` is the runtime put beside it."""
+    """What became of one file. `before` and the result's output are kept of converted files only, and only where a diff is
+    wanted. `copy` is the runtime put beside it."""
 
     path: str
     before: bytes
@@ -29,178 +30,254 @@ class Outcome(NamedTuple):
     copy: Copy | None = None
 
 
-class _Draft(NamedTuple):
-    """A file that is converted in memory, and waits for those that it depends on, or that depend on it."""
+class Request(NamedTuple):
+    """A file that is to be converted in memory; `path` is its real one, `shown` the user's. `need` and `trains` are those of
+    ampify.convert.Surroundings."""
 
-    snapshot: Snapshot
-    outcome: Outcome
+    path: str
+    shown: str
+    need: Need | None = None
+    trains: bool = False
 
-    @property
-    def result(self) -> Result:
-        return self.outcome.result
 
-    def refused(self, code: str, detail: str) -> _Draft:
+class Draft(NamedTuple):
+    """A file that is converted in memory, and waits for those that it depends on, or that depend on it. The output is there only
+    if it was converted, and of the bytes that it was converted from a digest."""
+
+    path: str
+    shown: str
+    result: Result
+    digest: bytes = b""
+
+    def refused(self, code: str, detail: str) -> Draft:
         from ampify.diagnostics import refusal
 
-        result = self.result._replace(
-            status="refused", output=self.outcome.before, edits=(), diagnostics=(refusal(code, 1, 1, detail),), needs=()
-        )
-        return self._replace(outcome=self.outcome._replace(result=result))
+        told = (refusal(code, 1, 1, detail),)
+        return self._replace(result=self.result._replace(status="refused", output=b"", edits=(), diagnostics=told, needs=()))
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What it needs of other files."""
+        return tuple(need for need in self.result.needs if need.path != self.path)
+
+
+def draft(request: Request, options: Options, finder: Finder | None) -> Draft:
+    """Converts a file in memory."""
+    try:
+        snapshot = files.read(request.shown)
+    except FileError as problem:
+        return Draft(request.path, request.shown, failed(request.shown, problem).result)
+    around = Surroundings(snapshot.target, finder, request.need, request.trains)
+    result = convert_bytes(request.shown, snapshot.data, options, around).result
+    if result.status != "converted":
+        return Draft(request.path, request.shown, result._replace(output=b""))
+    return Draft(request.path, request.shown, result, _digest(snapshot.data))
+
+
+Drafts = Generator[list[Request], list[Draft], None]
 
 
 class Job:
-    """Converts the files of one call, each once. `given` are their paths as the user gave them, by their real ones."""
+    """Settles which files of a component can be converted with all that they need.
 
-    def __init__(self, options: Options, given: dict[str, str], *, write: bool) -> None:
-        self.options, self.given, self.write = options, given, write
-        self.local = Local(given)
-        self.drafts: dict[str, _Draft] = {}  # by real path, as is the next
-        self.unable: dict[str, _Draft] = {}  # what could not be rewritten for others
-        self.supplied: set[str] = set()  # the directories that have the runtime, or would get it
+    `given` has their paths as the user gave them, by their real ones; `known` what is known of some without a draft.
+    """
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """What becomes of every file: of those that stand alone as they are done, then of the others."""
-        for real, path in self.given.items():
-            try:
-                draft = self._draft(path, files.read(path))
-            except FileError as problem:
-                yield failed(path, b"", problem)
-                continue
-            if self._stands_alone(real, draft):
-                yield self._finish(draft)
-            else:
-                self.drafts[real] = draft
-        yield from self._together()
+    def __init__(self, given: dict[str, str], options: Options, known: Iterable[Draft] = ()) -> None:
+        self._given, self._options = dict(sorted(given.items())), options
+        self.drafts: dict[str, Draft] = {known.path: known for known in known}  # by real path, as are the next
+        self.needed: dict[str, Need] = {}  # what files have to be rewritten with for others
+        self._rewritten: dict[str, tuple[Need, Draft]] = {}  # what they are with that
+        self._unable: dict[str, Draft] = {}  # what could not be rewritten for others
 
-    def _stands_alone(self, real: str, draft: _Draft) -> bool:
-        """Whether a file can be written before the others are known. One without a training step may be needed by any of them."""
-        result = draft.result
-        if result.needs or result.steps or result.parts:
-            return False
-        before = draft.outcome.before
-        if result.status == "unchanged" and len(self.given) > 1 and (b"torch" in before or b"state_dict" in before):
-            return False
-        return not any(True for _ in self.local.importers(real))
-
-    def _draft(self, path: str, snapshot: Snapshot, need: Need | None = None, trains: bool = False) -> _Draft:
-        around = Surroundings(snapshot.target, self.local, need, trains)
-        return _Draft(snapshot, convert_bytes(path, snapshot.data, self.options, around))
-
-    # files that depend on each other ----------------------------------------------------------------------
-
-    def _together(self) -> Iterator[Outcome]:
-        """Settles which of the drafts can be converted with all that they need, and writes those."""
-        for draft in list(self.drafts.values()):
-            for real in sorted(draft.result.steps):
-                self._train(real)
+    def settle(self) -> Drafts:
+        """Yields which drafts it has to have next, and is sent those; in the end `drafts` are what is to be written."""
+        yield from self._draft(self._request(path) for path in self._given if path not in self.drafts)
+        self.drafts = {path: self.drafts[path] for path in self._given}
+        yield from self._train()
         alone = dict(self.drafts)
         while True:
-            needed = self._needed()
-            for real, need in needed.items():
-                if real in alone:
-                    self.drafts[real] = self._draft(self.given[real], alone[real].snapshot, need)
-                    if need.code == STATES and self.drafts[real].result.status != "converted":
-                        self.drafts[real] = alone[real]  # nobody depends on it
-            dropped = dict(self._dropped(needed))
+            self.needed = self._join_needs()
+            yield from self._rewrite(alone)
+            dropped = dict(self._dropped())
             if not dropped:
                 break
-            self.unable.update((r, self.drafts[r]) for r in needed if r in alone and self.drafts[r].result.status != "converted")
-            self.drafts.update((r, alone[r]) for r in needed if r in alone)  # to be converted again for those that are left
+            for path in (p for p in self.needed if p in alone):
+                if self.drafts[path].result.status != "converted":
+                    self._unable[path] = self.drafts[path]
+                self.drafts[path] = alone[path]  # to be converted again for those that are left
             self.drafts.update(dropped)
             alone.update(dropped)
-        self.drafts.update((r, d) for r, d in self.unable.items() if self.drafts[r].result.status == "unchanged")
-        written = sorted(self.drafts.items(), key=lambda item: item[0] not in needed)  # before those that need them
-        done = {real: self._finish(self._told(real, draft, needed), real not in needed) for real, draft in written}
-        yield from (done[real] for real in self.given if real in done)
+        self.drafts.update((p, d) for p, d in self._unable.items() if self.drafts[p].result.status == "unchanged")
+        for path, draft in list(self.drafts.items()):
+            self.drafts[path] = self._told(draft)
 
-    def _train(self, real: str) -> None:
-        """Drafts a file in which a training step is said to be, whatever its bytes look like."""
-        draft = self.drafts.get(real)
-        if draft is not None and draft.result.status == "unchanged":
-            self.drafts[real] = self._draft(draft.outcome.path, draft.snapshot, trains=True)
+    def _request(self, path: str, need: Need | None = None, trains: bool = False) -> Request:
+        return Request(path, self._given[path], need, trains)
 
-    def _needed(self) -> dict[str, Need]:
+    def _draft(self, requests: Iterable[Request]) -> Drafts:
+        if wanted := list(requests):
+            drafts = yield wanted
+            self.drafts.update((draft.path, draft) for draft in drafts)
+
+    def _train(self) -> Drafts:
+        """Drafts the files in which a training step is said to be, whatever their bytes look like."""
+        tried: set[str] = set()
+        while True:
+            said = {path for draft in self.drafts.values() for path in draft.result.steps} - tried
+            tried |= said
+            anew = [p for p in sorted(said) if p in self.drafts and self.drafts[p].result.status == "unchanged"]
+            if not anew:
+                return
+            yield from self._draft(self._request(path, trains=True) for path in anew)
+
+    def _rewrite(self, alone: dict[str, Draft]) -> Drafts:
+        """Drafts what files have to be for others, unless it was done before."""
+        wanted = {path: need for path, need in self.needed.items() if path in self.drafts}
+        anew = [path for path, need in wanted.items() if path not in self._rewritten or self._rewritten[path][0] != need]
+        yield from self._draft(self._request(path, wanted[path]) for path in anew)
+        self._rewritten.update((path, (wanted[path], self.drafts[path])) for path in anew)
+        for path, need in wanted.items():
+            self.drafts[path] = self._rewritten[path][1]
+            if need.code == STATES and self.drafts[path].result.status != "converted":
+                self.drafts[path] = alone[path]  # nobody depends on it
+
+    def _join_needs(self) -> dict[str, Need]:
         """What each file has to be rewritten with, for all drafts that need it."""
         needed: dict[str, Need] = {}
         for draft in self.drafts.values():
-            for need in draft.result.needs:
-                real = files.identity(need.path)
-                if real == files.identity(draft.snapshot.path):
-                    continue
-                needed[real] = need if real not in needed else needed[real].joined(need)
+            for need in draft.needs:
+                needed[need.path] = need if need.path not in needed else needed[need.path].joined(need)
         return needed
 
-    def _dropped(self, needed: dict[str, Need]) -> Iterator[tuple[str, _Draft]]:
+    def _dropped(self) -> Iterator[tuple[str, Draft]]:
         """The drafts that cannot have what they need, as refusals."""
-        converted = {real for real in needed if real in self.drafts and self.drafts[real].result.status == "converted"}
-        for real, draft in self.drafts.items():
-            missing = [n for n in draft.result.needs if n.grave and files.identity(n.path) not in converted]
-            if draft.result.status == "converted" and missing:
+        sharing: dict[str, list[Draft]] = {}  # by a part of a training step
+        for draft in self.drafts.values():
+            for part in draft.result.parts if draft.result.status not in ("already", "unchanged") else ():
+                sharing.setdefault(part, []).append(draft)
+        apart = {part: drafts for part, drafts in sharing.items() if len({_asks(d, part) for d in drafts}) > 1}
+        for path, draft in self.drafts.items():
+            if draft.result.status != "converted":
+                continue
+            missing = [need for need in draft.result.needs if need.grave and not self._is_rewritten(need)]
+            if missing:
                 place = f"{os.path.relpath(missing[0].path)}:{missing[0].line}"
                 if missing[0].edits:
-                    yield real, draft.refused("AMP926", place)
+                    yield path, draft.refused("AMP926", place)
                 else:
-                    yield real, draft.refused("AMP925", f"{place}: {missing[0].code} {missing[0].hazard}")
-                continue
-            if draft.result.status == "converted" and (why := self._disagreement(real, draft)):
-                yield real, draft.refused("AMP904", why)
+                    yield path, draft.refused("AMP925", f"{place}: {missing[0].code} {missing[0].hazard}")
+            elif why := self._disagreement(draft, apart):
+                yield path, draft.refused("AMP904", why)
 
-    def _disagreement(self, real: str, draft: _Draft) -> str:
-        """Why a part of a training step that is in another file cannot be written as this one needs it; empty if it can."""
-        for part in sorted(draft.result.parts):
-            for other, its in self.drafts.items():
-                settled = its.result.status in ("already", "unchanged")
-                if (
-                    other != real
-                    and not settled
-                    and part in its.result.parts
-                    and self._asks(its, part) != self._asks(draft, part)
-                ):
-                    return f"{os.path.relpath(part)} does a part of it, and of another in {os.path.relpath(other)}"
-        return ""
+    def _is_rewritten(self, need: Need) -> bool:
+        return need.path in self.needed and need.path in self.drafts and self.drafts[need.path].result.status == "converted"
 
     @staticmethod
-    def _asks(draft: _Draft | None, path: str) -> tuple[object, ...] | None:
-        """The edits that a draft asks for in another file; None if it is not converted."""
-        if draft is None or draft.result.status != "converted":
-            return None
-        return next((n.edits for n in draft.result.needs if n.path == path and n.edits and n.grave), ())
+    def _disagreement(draft: Draft, apart: dict[str, list[Draft]]) -> str:
+        """Why a part of a training step that is in another file cannot be written as this one needs it; empty if it can."""
+        for part in sorted(draft.result.parts.intersection(apart)):
+            own = _asks(draft, part)
+            other = next(o for o in apart[part] if _asks(o, part) != own)
+            return f"{os.path.relpath(part)} does a part of it, and of another in {os.path.relpath(other.path)}"
+        return ""
 
-    def _told(self, real: str, draft: _Draft, needed: dict[str, Need]) -> _Draft:
+    def _told(self, draft: Draft) -> Draft:
         """A draft with what is to be said of hazards that stay in other files, or of the step that it does a part of."""
         result = draft.result
-        if result.steps and real not in needed and result.status in ("unchanged", "already"):
+        if result.steps and draft.path not in self.needed and result.status in ("unchanged", "already"):
             first = os.path.relpath(min(result.steps))
             if any(s in self.drafts and self.drafts[s].result.status in ("refused", "error") for s in result.steps):
                 return draft.refused("AMP904", f"it does a part of the one in {first}, which is not converted")
-        left = [n for n in result.needs if not n.grave and self._status(n) != "converted"]
-        if result.status != "converted" or not left:
+        if result.status != "converted":
             return draft
-        told = (_left(n) for n in left if n.code != STATES or self.options.dtype != "bf16")
-        result = result._replace(diagnostics=(*result.diagnostics, *told))
-        return draft._replace(outcome=draft.outcome._replace(result=result))
+        left = [n for n in result.needs if not n.grave and self._status(n.path) != "converted"]
+        told = (_left(n) for n in left if n.code != STATES or self._options.dtype != "bf16")
+        return draft._replace(result=result._replace(diagnostics=(*result.diagnostics, *told)))
 
-    def _status(self, need: Need) -> str:
-        real = files.identity(need.path)
-        return self.drafts[real].result.status if real in self.drafts else ""
+    def _status(self, path: str) -> str:
+        return self.drafts[path].result.status if path in self.drafts else ""
 
-    # writing --------------------------------------------------------------------------------------------------
 
-    def _finish(self, draft: _Draft, script: bool = True) -> Outcome:
-        """Writes what is converted. A vendored runtime lies beside the scripts, from where their modules find it too."""
-        snapshot, outcome = draft
-        if outcome.result.status != "converted":
-            return outcome
+def _asks(draft: Draft, path: str) -> tuple[object, ...] | None:
+    """The edits that a draft asks for in another file; None if it is not converted."""
+    if draft.result.status != "converted":
+        return None
+    return next((n.edits for n in draft.result.needs if n.path == path and n.edits and n.grave), ())
+
+
+def _digest(data: bytes) -> bytes:
+    import hashlib  # only here: start-up is measured
+
+    return hashlib.sha256(data).digest()
+
+
+# writing --------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Puts settled files in the place of the old ones. With `keep` what was there and what is stays in the outcomes."""
+
+    def __init__(self, options: Options, *, write: bool, keep: bool) -> None:
+        self._options, self._write, self._keep = options, write, keep
+
+    def finish(self, job: Job) -> dict[str, Outcome]:
+        """The outcomes of a job's files by their real paths; those that others need are written first."""
+        supplied: set[str] = set()  # the directories that have the runtime, or would get it
+        found: dict[str, Outcome] = {}
+        for group in _groups(job):
+            found.update(self._group(group, job, supplied))
+        return found
+
+    def _group(self, group: list[Draft], job: Job, supplied: set[str]) -> dict[str, Outcome]:
+        """Writes files that belong together, all or none."""
+        written: list[tuple[Draft, Snapshot]] = []
+        found: dict[str, Outcome] = {}
+        at = group[0]
         try:
-            if self.options.runtime == "vendor" and script:
-                outcome = self._with_runtime(outcome, snapshot)
-            if self.write:
-                files.write(snapshot, outcome.result.output)
-        except FileError as problem:
-            return failed(outcome.path, snapshot.data, problem)
-        return outcome
+            if self._write and len(group) > 1:
+                for at in group:
+                    files.check_writable(files.read(at.shown))
+            for at in group:
+                found[at.path] = self._one(at, at.path not in job.needed, supplied, written)
+        except BaseException as error:
+            self._undo(written)
+            if not isinstance(error, FileError):
+                raise
+            others = f"was not written: {os.path.relpath(at.path)}, which is converted with it, could not be"
+            problems = {d.path: error if d is at else FileError(files.UNWRITABLE, others) for d in group}
+            return {d.path: failed(d.shown, problems[d.path]) for d in group}
+        return found
 
-    def _with_runtime(self, outcome: Outcome, script: Snapshot) -> Outcome:
+    def _one(self, draft: Draft, script: bool, supplied: set[str], written: list[tuple[Draft, Snapshot]]) -> Outcome:
+        """A vendored runtime lies beside the scripts, from where their modules find it too."""
+        if draft.result.status != "converted":
+            return Outcome(draft.shown, b"", draft.result)
+        snapshot = files.read(draft.shown)
+        if _digest(snapshot.data) != draft.digest:
+            raise FileError(files.UNWRITABLE, files.CHANGED)
+        outcome = Outcome(draft.shown, snapshot.data, draft.result)
+        if self._options.runtime == "vendor" and script:
+            outcome = self._with_runtime(outcome, snapshot, supplied)
+        if self._write:
+            written.append((draft, snapshot))
+            files.write(snapshot, draft.result.output)
+        if self._keep:
+            return outcome
+        return outcome._replace(before=b"", result=outcome.result._replace(output=b"", needs=()))
+
+    @staticmethod
+    def _undo(written: list[tuple[Draft, Snapshot]]) -> None:
+        """Gives files their old contents back, unless somebody else has changed them."""
+        for draft, before in reversed(written):
+            try:
+                now = files.read(draft.shown)
+                if now.data == draft.result.output:
+                    files.write(now, before.data)
+            except FileError:
+                continue
+
+    def _with_runtime(self, outcome: Outcome, script: Snapshot, supplied: set[str]) -> Outcome:
         """The outcome with what it needs beside the script, once a directory. It is written before the script is: at no moment
         there is a script without its runtime. Raises FileError."""
         from ampify import vendor
@@ -208,15 +285,39 @@ class Job:
         line = next((e.line for e in outcome.result.edits if e.code == "AMP107"), 1)
         notes = [vendor.package_note(script, outcome.result.output, line)]
         directory = os.path.dirname(script.target)
-        copy = vendor.beside(script) if directory not in self.supplied else None
+        copy = vendor.beside(script) if directory not in supplied else None
         if copy is not None:
             notes.append(copy.diagnostic(line))
-            if self.write:
+            if self._write:
                 files.check_writable(script)
                 copy.write()
-        self.supplied.add(directory)
+        supplied.add(directory)
         diagnostics = (*outcome.result.diagnostics, *(n for n in notes if n is not None))
         return outcome._replace(result=outcome.result._replace(diagnostics=diagnostics), copy=copy)
+
+
+def _groups(job: Job) -> Iterator[list[Draft]]:
+    """The files that are to be written all or none, the needed ones first: a file, and those that need it or that it needs."""
+    linked: dict[str, list[str]] = {path: [] for path in job.drafts}
+    for path, draft in job.drafts.items():
+        for need in draft.needs if draft.result.status == "converted" else ():
+            if need.path in linked and job.drafts[need.path].result.status == "converted":
+                linked[path].append(need.path)
+                linked[need.path].append(path)
+    seen: set[str] = set()
+    for path in linked:
+        stack, group = [path], set[str]()
+        while stack:
+            here = stack.pop()
+            if here not in seen:
+                seen.add(here)
+                group.add(here)
+                stack.extend(linked[here])
+        if group:
+            yield [job.drafts[p] for p in sorted(group, key=lambda p: (p not in job.needed, p))]
+
+
+# results --------------------------------------------------------------------------------------------------
 
 
 def convert_bytes(path: str, source: bytes, options: Options, around: Surroundings = Surroundings()) -> Outcome:
@@ -238,10 +339,10 @@ def bug_report(error: Exception) -> str:
     return f"ampify itself failed; please report this: {type(error).__name__}: {error} ({place})"
 
 
-def failed(path: str, before: bytes, problem: FileError) -> Outcome:
+def failed(path: str, problem: FileError) -> Outcome:
     """The outcome of a file that cannot be read or written."""
     diagnostic = Diagnostic(problem.code, "error", 1, 1, problem.message)
-    return Outcome(path, before, Result("error", before, (), (diagnostic,)))
+    return Outcome(path, b"", Result("error", b"", (), (diagnostic,)))
 
 
 def _left(need: Need) -> Diagnostic:

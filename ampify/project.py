@@ -1,13 +1,14 @@
 """Many files: which ones the user's paths lead to, and the exit code that their outcomes come to."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import NamedTuple
 
 from ampify import files, ignore
+from ampify.batch import Batch, Progress
 from ampify.convert import Options, Result
 from ampify.files import FileError
-from ampify.job import Job, Outcome, failed
+from ampify.job import Outcome, Writer, failed
 
 # Never walked into: version control, caches, environments and build results hold nobody's training script.
 SKIPPED_DIRECTORIES = frozenset(
@@ -33,19 +34,31 @@ SKIPPED_DIRECTORIES = frozenset(
 )
 
 
-def run(paths: Iterable[str], options: Options, *, write: bool, selection: ignore.Selection | None = None) -> Iterator[Outcome]:
-    """Convert every file that the paths lead to, each once, one outcome a file, as it is done.
+def run(
+    paths: Iterable[str],
+    options: Options,
+    *,
+    write: bool,
+    keep: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    selection: ignore.Selection | None = None,
+) -> Generator[Outcome, None, None]:
+    """Convert every file that the paths lead to, each once, one outcome a file, in the order of the paths.
 
-    Of directories the `selection` says which files to take. With `write` the converted files are replaced on disk. Whatever
-    is wrong with one file is in its outcome and never stops the others.
+    Of directories the `selection` says which files to take. With `write` the converted files are replaced on disk; with `keep`
+    their outcomes have the bytes. Up to `jobs` processes do the work, by default as many as there are processors. Whatever is
+    wrong with one file is in its outcome and never stops the others.
     """
+    order: list[str | Outcome] = []  # real paths, and what is known from the start
     given: dict[str, str] = {}
     for path, problem in discover(paths, selection):
         if problem:
-            yield failed(path, b"", problem)
-        else:
-            given.setdefault(files.identity(path), path)
-    yield from Job(options, given, write=write).outcomes()
+            order.append(failed(path, problem))
+        elif (real := files.identity(path)) not in given:
+            order.append(real)
+            given[real] = path
+    yield from Batch(given, options, Writer(options, write=write, keep=keep), jobs, progress).outcomes(order)
 
 
 def exit_code(outcomes: Iterable[Outcome], *, check: bool, allow_refused: bool) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.walk import children
@@ -82,17 +82,68 @@ class ClassInfo:
         self.called: set[str] = set()
 
 
+# What of a frame, a class or a file leads to frames and classes of the same file; the rest is the same in all programs.
+LINKED = frozenset("all attributes bindings classes declared functions home method methods module owner parent".split())
+Named = list[tuple[ast.Call, Frame]]
+
+
+class _Calls(dict[tuple[str, bool], Named]):
+    """The calls in a file by what they call, each found as somebody asks for it."""
+
+    def __init__(self, find: Callable[[tuple[str, bool]], Named]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, key: tuple[str, bool]) -> Named:
+        found = self[key] = self._find(key)
+        return found
+
+
 class Frames:
     """All frames and classes of one file."""
 
-    def __init__(self, tree: ast.Module, names: Names, file: File) -> None:
-        self.names, self.file = names, file
+    file: File
+
+    def __init__(self, tree: ast.Module, names: Names) -> None:
+        self.names = names
         self.classes: dict[str, ClassInfo] = {}
         self.functions: dict[str, list[Frame]] = {}
         self.all: list[Frame] = []
         self._orders: dict[ClassInfo, list[ClassInfo]] = {}
-        self._by_name: dict[tuple[str, bool], list[tuple[ast.Call, Frame]]] = {}
+        self._by_name: dict[tuple[str, bool], Named] = {}
         self.module = self._frame(tree, None, None)
+
+    def of(self, file: File) -> Frames:
+        """The same as a part of another program: frames and classes of its own, of the same tree."""
+        copies: dict[int, Any] = {}
+        waiting: list[Any] = []
+
+        def copy(value: Any) -> Any:
+            kind = value.__class__
+            if kind in (Frame, ClassInfo, Frames):
+                if id(value) not in copies:
+                    copies[id(value)] = object.__new__(kind)
+                    waiting.append(value)
+                return copies[id(value)]
+            if kind is Binding:
+                return Binding(value.value, value.path, value.how, copy(value.frame))
+            if kind is dict:
+                return {key: copy(inner) for key, inner in value.items()} if value else {}
+            return list(map(copy, value)) if kind is list else value
+
+        made: Frames = copy(self)
+        while waiting:
+            current = waiting.pop()
+            fields = copies[id(current)].__dict__
+            fields.update(current.__dict__)
+            for name in LINKED.intersection(fields):
+                fields[name] = copy(fields[name])
+        known = self.by_name()
+        made._belong(file, _Calls(lambda key: [(call, copies[id(frame)]) for call, frame in known.get(key, ())]))
+        return made
+
+    def _belong(self, file: File, calls: _Calls) -> None:
+        self.file, self._by_name, self._orders = file, calls, {}
 
     def _frame(self, node: ast.Module | Function, parent: Frame | None, owner: ClassInfo | None) -> Frame:
         frame = Frame(node, parent, owner, self)
@@ -255,24 +306,28 @@ class Frames:
         found = list(self.calls_named(name, method))
         for other in self.file.importers if linked else ():
             if method:
-                found.extend(other.frames.calls_named(name, True))
+                found.extend(other.calls_named(name, True))
                 continue
             for local in other.names.local_names(name):
-                found.extend(c for c in other.frames.calls_named(local, False) if other.target(local) == (self.file, name))
-            for call, where in other.frames.calls_named(name, True):
+                found.extend(c for c in other.calls_named(local, False) if other.target(local) == (self.file, name))
+            for call, where in other.calls_named(name, True):
                 if other.target(dotted(call.func)) == (self.file, name):
                     found.append((call, where))
         return found
 
-    def calls_named(self, name: str, method: bool) -> list[tuple[ast.Call, Frame]]:
+    def calls_named(self, name: str, method: bool) -> Named:
         """The calls in this file of `name(...)`, or of `x.name(...)`."""
+        return self._by_name[name, method] if isinstance(self._by_name, _Calls) else self.by_name().get((name, method), [])
+
+    def by_name(self) -> dict[tuple[str, bool], Named]:
+        """The calls in this file by what they call, and whether it is a method or the like."""
         if not self._by_name:
             for frame in self.all:
                 for call in frame.calls:
                     if isinstance(call.func, (ast.Name, ast.Attribute)):
                         called = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
                         self._by_name.setdefault((called, isinstance(call.func, ast.Attribute)), []).append((call, frame))
-        return self._by_name.get((name, method), [])
+        return self._by_name
 
 
 def _merged(orders: list[list[ClassInfo]]) -> list[ClassInfo]:

@@ -32,8 +32,8 @@ class Finder(Protocol):
     def importers(self, path: str) -> Iterable[str]:
         """The files of the same call that may import a file."""
 
-    def tree(self, path: str) -> ast.Module | None:
-        """The syntax tree of a file; None where it cannot be read."""
+    def seen(self, path: str) -> Seen | None:
+        """A file as it is by itself; None where it cannot be read."""
 
     def outline(self, path: str) -> Outline:
         """What a file is in outline; an empty one where it cannot be read."""
@@ -42,14 +42,38 @@ class Finder(Protocol):
         """The bytes of a file; None where it cannot be read."""
 
 
+class Seen:
+    """A file by itself, whatever program it is a part of."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.tree = tree
+        self.imports = tuple(imports(tree))
+
+    @cached_property
+    def names(self) -> Names:
+        return Names(self.tree)
+
+    @cached_property
+    def frames(self) -> Frames:
+        """Those that each program has copies of."""
+        return Frames(self.tree, self.names)
+
+
 class File:
     """A file of a program: its names, functions and classes, and what they mean."""
 
-    def __init__(self, tree: ast.Module, path: str, library: Library, start: int) -> None:
-        self.tree, self.path, self.library, self.start = tree, path, library, start
-        self.names = Names(tree)
-        self.frames = Frames(tree, self.names, self)
+    def __init__(self, seen: Seen, path: str, library: Library, start: int) -> None:
+        self.seen, self.path, self.library, self.start = seen, path, library, start
+        self.tree, self.names = seen.tree, seen.names
         self._targets: dict[str, tuple[File, str] | None] = {}
+
+    @cached_property
+    def frames(self) -> Frames:
+        return self.seen.frames.of(self)
+
+    def calls_named(self, name: str, method: bool) -> list[tuple[ast.Call, Frame]]:
+        """The calls in the file of `name(...)`, or of `x.name(...)`."""
+        return self.frames.calls_named(name, method) if (name, method) in self.seen.frames.by_name() else []
 
     @cached_property
     def roles(self) -> Roles:
@@ -185,14 +209,16 @@ class Library:
 
     def add(self, tree: ast.Module, path: str = "") -> File:
         """The script itself, whose statements count from 0."""
-        file = self.files[path] = File(tree, path, self, APART * len(self.files))
+        file = self.files[path] = File(Seen(tree), path, self, APART * len(self.files))
+        file.frames = file.seen.frames  # nobody else needs copies of them
+        file.frames.file = file
         return file
 
     def file(self, path: str) -> File | None:
         """A file by its path, read now if it was not before."""
         if path not in self.files:
-            tree = self.finder.tree(path) if self.finder is not None and len(self.files) < MODULES else None
-            self.files[path] = File(tree, path, self, APART * len(self.files)) if tree is not None else None
+            seen = self.finder.seen(path) if self.finder is not None and len(self.files) < MODULES else None
+            self.files[path] = File(seen, path, self, APART * len(self.files)) if seen is not None else None
         return self.files[path]
 
     def imported_by(self, file: File) -> Iterator[File]:
@@ -201,7 +227,7 @@ class Library:
         queue = [file]
         while queue and self.finder is not None:
             importing = queue.pop()
-            for level, name in imports(importing.tree):
+            for level, name in importing.seen.imports:
                 found = self.imported(importing, level, name)
                 if found is not None and found.path not in seen:
                     seen.add(found.path)
@@ -222,7 +248,7 @@ class Library:
             queue.extend(f for f in importing.importers if f.path not in seen and self._imports(f, importing))
 
     def _imports(self, importer: File, file: File) -> bool:
-        return any(self.imported(importer, level, name) is file for level, name in imports(importer.tree))
+        return any(self.imported(importer, level, name) is file for level, name in importer.seen.imports)
 
     def imported(self, importer: File, level: int, name: str) -> File | None:
         """The file that an import means."""

@@ -10,6 +10,12 @@ from ampify.cli import main
 from ampify.convert import AppliedEdit, Options, Result
 from ampify.diagnostics import Diagnostic
 
+
+def _file(kind: str) -> str:
+    """A file with what makes ampify look for a training step."""
+    return f"# backward {kind}\n"
+
+
 REFUSAL = Diagnostic("AMP901", "error", 41, 8, "a reason", "a remedy")
 MISTAKE = Diagnostic("AMP301", "error", 3, 1, "a mistake")
 HINT = Diagnostic("AMP302", "warning", 4, 1, "a hint")
@@ -19,7 +25,7 @@ FAILURE = Diagnostic("AMP999", "error", 1, 1, "the proof failed")
 def _convert(source: bytes, options: Options = Options(), *_: object) -> Result:
     """What the file's contents ask for."""
     edit = AppliedEdit("AMP101", 2, 3, "the forward pass runs under autocast")
-    match source.decode().strip():
+    match source.decode().split()[-1]:
         case "converted":
             return Result("converted", b"output\n", (edit,))
         case "refused":
@@ -43,7 +49,7 @@ def _made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "convert", _convert)
     monkeypatch.chdir(tmp_path)
     for kind in ("converted", "refused", "mistake", "hint", "error", "bug", "raise", "unchanged"):
-        Path(f"{kind}.py").write_text(kind + "\n")
+        Path(f"{kind}.py").write_text(_file(kind))
 
 
 class Case(NamedTuple):
@@ -82,14 +88,14 @@ def test_exit_codes(case: Case, report: list[str]) -> None:
     if report != ["--format", "json"]:
         assert main(["--diff", *paths]) == case.plain
         assert main(["--diff", "--check", *paths]) == case.check
-    assert Path("converted.py").read_text() == "converted\n"
+    assert Path("converted.py").read_text() == _file("converted")
     assert main([*paths]) == case.plain
-    Path("converted.py").write_text("converted\n")
+    Path("converted.py").write_text(_file("converted"))
     assert main(["--allow-refused", *paths]) == case.allow_refused
 
 
 def test_one_bad_file_never_stops_the_others() -> None:
-    Path("last.py").write_text("converted\n")
+    Path("last.py").write_text(_file("converted"))
     assert main(["raise.py", "missing.py", "error.py", "refused.py", "bug.py", "last.py"]) == 123
     assert Path("last.py").read_text() == "output\n"
 
@@ -122,7 +128,7 @@ def test_an_exception_is_one_line_to_report_and_no_traceback(capsys: pytest.Capt
     assert main(["raise.py"]) == 123
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("raise.py: AMP999 ampify itself failed; please report this: RuntimeError: unforeseen\\x1b[31m")
-    assert Path("raise.py").read_text() == "raise\n"
+    assert Path("raise.py").read_text() == _file("raise")
 
 
 def test_a_mistake_of_the_command_line_itself_is_123_too(
@@ -138,7 +144,7 @@ def test_a_mistake_of_the_command_line_itself_is_123_too(
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(source: bytes, *_: object) -> Result:
-        if source == b"unchanged\n":
+        if source == _file("unchanged").encode():
             raise KeyboardInterrupt
         return _convert(source)
 
@@ -171,7 +177,7 @@ def test_what_standard_input_gives(
 
 def test_a_file_that_changes_meanwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def slow(source: bytes, *_: object) -> Result:
-        if source == b"converted\n":
+        if source == _file("converted").encode():
             Path("converted.py").write_text("edited meanwhile\n")
         return _convert(source)
 

@@ -48,9 +48,12 @@ def test_help_shows_examples_and_every_exit_code(ampify: Ampify) -> None:
     assert {"0", "1", "2", "3", "123", "130"} <= set(codes)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plain.py"], ["--check", "plain.py"], ["."], ["-"], ["--diff", "-"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plain.py"], ["--check", "plain.py"], ["."], ["-"], ["--diff", "-"], ["plain.py", "p2.py"]]
+)
 def test_start_up_imports_nothing_heavy(tmp_path: Path, plain_script: bytes, arguments: list[str]) -> None:
-    (tmp_path / "plain.py").write_bytes(plain_script)
+    for name in ("plain.py", "p2.py"):
+        (tmp_path / name).write_bytes(plain_script)
     program = (
         "import sys; before = set(sys.modules)\n"
         "from ampify.cli import main\n"
