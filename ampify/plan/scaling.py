@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from ampify.plan.edits import Edit, Insert, Rewrite
 from ampify.plan.places import Place, Places
 from ampify.program import GROUP, Event, Kind, Refusal, Scope, Stmt
-from ampify.protocol import Check, Overlay, Problem, Violation, check
+from ampify.protocol import Check, Overlay, check
+from ampify.scaler import Problem, Violation
 
 MAX_TRIES = 48
 CODE_OF = {

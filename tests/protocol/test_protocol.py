@@ -6,7 +6,8 @@ import time
 import pytest
 
 from ampify.analysis.analyse import analyse
-from ampify.protocol import Overlay, Problem, check
+from ampify.protocol import Overlay, check
+from ampify.scaler import Problem
 from tests.plan.shorthand import dedent, scaled
 
 
