@@ -12,8 +12,8 @@ from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.optimizers import View, built_with, concerned, is_wrapper
-from ampify.analysis.roles import Source
 from ampify.analysis.sites import Sites
+from ampify.analysis.sources import Source
 from ampify.analysis.syntax import blocks_of, combines, own_statements, shown, uses_of
 from ampify.analysis.walk import walk
 from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt

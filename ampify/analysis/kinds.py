@@ -38,7 +38,8 @@ from ampify.analysis.operators import (
     WRAPPING,
     dtype_asked,
 )
-from ampify.analysis.roles import Role, Roles, element
+from ampify.analysis.roles import Role, Roles
+from ampify.analysis.sources import element
 from ampify.analysis.vocabulary import MATMULS
 from ampify.analysis.walk import walk
 

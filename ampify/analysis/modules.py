@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from ampify.analysis.frames import Binding, Frame, Frames
 from ampify.analysis.names import Names, dotted
-from ampify.analysis.roles import FLUENT, WRAPPER_CLASSES, WRAPPERS, Roles, element
+from ampify.analysis.roles import Roles
+from ampify.analysis.sources import FLUENT, element
+from ampify.analysis.spelling import WRAPPER_CLASSES, WRAPPERS
 from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import walk
 
