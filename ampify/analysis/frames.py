@@ -139,11 +139,16 @@ class Frames:
             for name in LINKED.intersection(fields):
                 fields[name] = copy(fields[name])
         known = self.by_name()
-        made._belong(file, _Calls(lambda key: [(call, copies[id(frame)]) for call, frame in known.get(key, ())]))
+        made.belong(file)
+        made._begin(_Calls(lambda key: [(call, copies[id(frame)]) for call, frame in known.get(key, ())]))
         return made
 
-    def _belong(self, file: File, calls: _Calls) -> None:
-        self.file, self._by_name, self._orders = file, calls, {}
+    def belong(self, file: File) -> None:
+        """Says of which file of a program they are."""
+        self.file = file
+
+    def _begin(self, calls: _Calls) -> None:
+        self._by_name, self._orders = calls, {}
 
     def _frame(self, node: ast.Module | Function, parent: Frame | None, owner: ClassInfo | None) -> Frame:
         frame = Frame(node, parent, owner, self)
