@@ -72,7 +72,7 @@ class File:
         return self.seen.frames.of(self)
 
     def keep(self) -> None:
-        """Takes the frames that are seen of it for its own: no other program needs copies of them."""
+        """Takes the frames as they are: no other program needs copies of them."""
         self.frames = self.seen.frames
         self.frames.belong(self)
 

@@ -129,13 +129,13 @@ def _barrier(notes: Notes, node: ast.Call) -> Barrier | None:
 
 def _note_checkpoints(notes: Notes) -> None:
     """Notes where optimizers' states are saved and loaded, and where the scaler's are already."""
-    if not any(isinstance(node, ast.Attribute) and node.attr in ("state_dict", "load_state_dict") for node in notes.nodes):
-        return
     scaler, stmt, found = notes.known.scaler, notes.stmt, notes.known.checkpoints
-    for state in found.saved(stmt, notes.nodes, notes.parents, notes.frame):
-        _note_state(notes, Kind.SAVE, state, notes.ordinals[state.call])
     if (named := found.taken(stmt, notes.frame)) is not None:
         _note_state(notes, Kind.LOAD, named)
+    if not any(isinstance(node, ast.Attribute) and node.attr in ("state_dict", "load_state_dict") for node in notes.nodes):
+        return
+    for state in found.saved(stmt, notes.nodes, notes.parents, notes.frame):
+        _note_state(notes, Kind.SAVE, state, notes.ordinals[state.call])
     target = stmt.targets[0] if isinstance(stmt, ast.Assign) else None
     for value, key in found.own_keys(stmt, notes.nodes):
         text = dotted(target.value) if isinstance(target, ast.Subscript) else ""
