@@ -60,7 +60,9 @@ def run(
             given[real] = path
 
     def finish(job: Job) -> dict[str, Outcome]:
-        from ampify.writing import Writer  # only where something is converted: start-up is measured
+        if all(draft.result.status != "converted" for draft in job.drafts.values()):
+            return {path: Outcome(draft.shown, b"", draft.result) for path, draft in job.drafts.items()}
+        from ampify.writing import Writer  # only here: start-up is measured
 
         return Writer(options, write=write, keep=keep).finish(job)
 
