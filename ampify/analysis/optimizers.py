@@ -96,7 +96,7 @@ def _owning(raw: Raw, view: View) -> tuple[str, ...]:
     if named and not roots and not direct:
         return named
     owning = tuple(o.key for o in view.optimizers if o.key in groups or overlap(roots | direct, o.roots))
-    if owning or not view.optimizers or (groups and not roots):
+    if owning or not view.optimizers or (groups and not roots and raw.soft):
         return owning
     unknown = tuple(o.key for o in view.optimizers if not o.roots)
     if raw.soft:
