@@ -81,6 +81,7 @@ class Eraser(ast.NodeTransformer):
         return node.body if ours else node
 
     def is_region(self, node: ast.With) -> bool:
+        """Whether a `with` is a region of ours, autocast on or off, and nothing else."""
         context = node.items[0].context_expr
         return (
             len(node.items) == 1
@@ -105,6 +106,7 @@ class Eraser(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def is_state(self, node: ast.AST) -> bool:
+        """Whether an expression is `scaler.state_dict()`."""
         return self.method(node) == "state_dict" and isinstance(node, ast.Call) and not node.args and not node.keywords
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:

@@ -50,6 +50,7 @@ class Draft(NamedTuple):
     digest: bytes = b""
 
     def refused(self, code: str, detail: str) -> Draft:
+        """The same file as one that is refused."""
         from ampify.diagnostics import refusal
 
         told = (refusal(code, 1, 1, detail),)

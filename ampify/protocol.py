@@ -46,6 +46,7 @@ class Ends(NamedTuple):
     raises: Worlds = NONE  # an exception from any statement inside
 
     def join(self, other: Ends, falls: Worlds) -> Ends:
+        """The ways out of this and of another block; `falls` is how both go on."""
         return Ends(
             falls,
             self.breaks | other.breaks,
@@ -98,6 +99,8 @@ def _start(scope: Scope, machine: _Machine) -> Worlds:
 
 
 class _Machine:
+    """Walks over the statements of a scope with all worlds at once."""
+
     def __init__(self, scope: Scope, overlay: Overlay, strict: bool) -> None:
         self.scaler = Scaler(scope, overlay.plain)
         self.keys, self.violations = self.scaler.keys, self.scaler.violations
@@ -134,6 +137,7 @@ class _Machine:
     # statements --------------------------------------------------------------------------------------
 
     def block(self, body: Block, worlds: Worlds) -> Ends:
+        """Runs statements one after the other."""
         ends = Ends(worlds)
         for stmt in body:
             if not ends.falls:
@@ -143,6 +147,7 @@ class _Machine:
         return ends
 
     def stmt(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        """Runs one statement, with the events that planning puts before and after it."""
         if len(worlds) > MAX_STATES:
             raise _TooMany
         # The scaler's own bookkeeping does not fail half-way; any other statement may raise before it has done anything.
@@ -185,6 +190,7 @@ class _Machine:
         return frozenset((tuple(fresh if i in new else pair for i, pair in enumerate(state)), facts) for state, facts in worlds)
 
     def inside(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        """Runs what a statement itself does, and its blocks."""
         if stmt.kind in ("break", "continue", "return", "raise"):
             worlds = self.events(stmt, worlds)
             if self.call is None:
@@ -227,6 +233,7 @@ class _Machine:
         return frozenset((state, frozenset(f for f in facts if f[0] not in gone)) for state, facts in worlds)
 
     def branch(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        """An `if`: worlds that know the outcome of its test take one arm only."""
         then, otherwise = stmt.blocks[0], stmt.blocks[1] if len(stmt.blocks) > 1 else ()
         taken, skipped = set(), set()
         for state, facts in worlds:
@@ -243,6 +250,7 @@ class _Machine:
         return first.join(second, first.falls | second.falls)
 
     def loop(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        """A loop: again and again, until no new world comes up."""
         if stmt.each:
             # Every optimizer of the collection runs through the body once, and what it does concerns that one alone. So for
             # each of them it is as if the body ran once, and it runs so for their common key.

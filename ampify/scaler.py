@@ -32,6 +32,8 @@ class Problem(Enum):
 
 
 class Violation(NamedTuple):
+    """A statement at which some path breaks the protocol, and the optimizer that it concerns."""
+
     problem: Problem
     stmt: int
     line: int

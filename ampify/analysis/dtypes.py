@@ -52,6 +52,7 @@ def _roots(node: ast.expr, path: tuple[int, ...], frame: Frame, roles: Roles, me
 
 
 def _named(text: str, frame: Frame, roles: Roles, met: Roots) -> Roots:
+    """The roots of all that a name may hold."""
     bound = roles.frames.lookup(text, frame)
     if not bound:
         return frozenset({(frame, text)})

@@ -198,6 +198,7 @@ class Builder:
         return frozenset(cleared)
 
     def _event(self, raw: Raw, view: View) -> Event:
+        """The event that a raw one is in this scope."""
         closure = self.numbers[raw.closure][0] if isinstance(raw.closure, ast.stmt) else -1
         return Event(
             raw.kind,
@@ -232,6 +233,7 @@ class Builder:
         return tuple(built)
 
     def _stmt(self, stmt: ast.stmt, cleared: frozenset[str], view: View) -> Stmt:
+        """The statement as planning knows it; `cleared` are the models that had their gradients cleared before it."""
         index, end = self.numbers[stmt]
         facts = self.facts.get(stmt)
         blocks = tuple(self._block(b, view) for b in self._arms(stmt))

@@ -72,6 +72,7 @@ class Modules:
         return list(self._built(node, frame, None))
 
     def _built(self, node: ast.expr, frame: Frame, place: Place | None) -> Iterator[Built]:
+        """What builds the module, through wrappers, functions and names; `place` is where it is bound."""
         while isinstance(node, ast.Call):
             name = self.roles.callee(node.func)
             if isinstance(node.func, ast.Attribute) and node.func.attr in FLUENT and not name.startswith("torch."):
@@ -96,6 +97,7 @@ class Modules:
             yield from self._known[key]
 
     def _named(self, node: ast.expr, frame: Frame) -> Iterator[Built]:
+        """What builds the modules that a name may stand for."""
         text = dotted(node)
         found = [(b, text) for b in self.frames.lookup(text, frame)]
         if not found and isinstance(node, ast.Attribute):

@@ -83,6 +83,7 @@ class Probabilities:
     # values ------------------------------------------------------------------------------------------
 
     def _follow(self, node: ast.expr, path: Path, aside: bool) -> Iterator[Origin]:
+        """Where that comes from which is at a path in an expression."""
         if (node, path) in self._seen:
             return
         self._seen.add((node, path))

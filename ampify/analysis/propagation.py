@@ -75,6 +75,7 @@ class Precisions:
             self._statement(stmt)
 
     def _statement(self, stmt: ast.stmt) -> None:
+        """Follows the values through one statement."""
         if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
             return
         before, self.inside = self.inside, self.inside or self.under(stmt)
@@ -174,6 +175,7 @@ class Precisions:
         return value
 
     def _evaluate(self, node: ast.expr) -> Precision:
+        """What an expression is, by its operands."""
         if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
             return self._place(node)
         if isinstance(node, ast.Call):
@@ -209,6 +211,7 @@ class Precisions:
         return result
 
     def _place(self, node: ast.Name | ast.Attribute | ast.Subscript) -> Precision:
+        """What a name, an attribute or an element holds."""
         text = dotted(node)
         if text not in self._bound:
             self._looked.add(text)
@@ -251,6 +254,7 @@ class Precisions:
     # calls -------------------------------------------------------------------------------------------
 
     def _call(self, node: ast.Call) -> Precision:
+        """What a call gives."""
         given = [*node.args, *(k.value for k in node.keywords)]
         operands = [self._of(a) for a in given]
         name = self.roles.names.resolve(node.func)
@@ -267,6 +271,7 @@ class Precisions:
         return self._foreign(node, operands)
 
     def _method(self, node: ast.Call, name: str, receiver: Precision, operands: list[Precision]) -> Precision:
+        """What a method of a tensor gives."""
         asked = self._dtype(node)
         if name in ("float", "double"):
             return FULL
@@ -290,6 +295,7 @@ class Precisions:
         return self._wide(result) if name in WIDE and asked is None else asked or result
 
     def _function(self, node: ast.Call, name: str, last: str, operands: list[Precision]) -> Precision:
+        """What a function of torch gives."""
         asked = self._dtype(node)
         if asked is not None:
             return asked

@@ -26,6 +26,8 @@ MODEL_METHODS = frozenset({"parameters", "named_parameters", "train", "eval", "m
 
 
 class Role(Enum):
+    """What a value is in a training step."""
+
     OPTIMIZER = "optimizer"
     WRAPPER = "wrapper"  # has an optimizer inside and a step of its own
     SCHEDULER = "scheduler"
@@ -61,6 +63,7 @@ class Roles(Sources):
         return self._memo[key]
 
     def _of_name(self, text: str, frame: Frame) -> Role:
+        """By all that a name may hold, else by how it is used, and last by the name itself."""
         roles = [self._of_value(source, where) for source, where in self.sources(text, frame)]
         known = [r for r in roles if r not in (Role.UNKNOWN, Role.OTHER)]
         if known:
@@ -74,6 +77,7 @@ class Roles(Sources):
         return Role.UNKNOWN if text in self.names.aliases and not roles else self._by_name(text)
 
     def _by_use(self, text: str, frame: Frame) -> Role:
+        """By the methods that are called on it."""
         used = self.frames.methods_used(text, frame)
         if {"zero_grad", "step"} <= used and not used & {"parameters", "forward"}:
             return Role.OPTIMIZER
@@ -83,6 +87,7 @@ class Roles(Sources):
 
     @staticmethod
     def _by_name(text: str) -> Role:
+        """What an object is that has such a name."""
         last = re.split(r"[.\[]", text.replace("]", ""))[-1].strip("'\"")
         schedules, optimizes = SCHEDULER_NAME.search(last), OPTIMIZER_NAME.search(last)
         if schedules and optimizes:
@@ -139,6 +144,7 @@ class Roles(Sources):
 
     @staticmethod
     def _of_torch(name: str) -> Role | None:
+        """What a class or function of torch makes, by its qualified name; None where it is of another library."""
         last = name.rpartition(".")[2]
         if name.startswith(("torch.optim.lr_scheduler.", "torch.optim.swa_utils.SWALR")):
             return Role.SCHEDULER
@@ -159,6 +165,7 @@ class Roles(Sources):
         return None
 
     def _of_class(self, info: ClassInfo, call: ast.Call, frame: Frame) -> Role:
+        """What an instance of a class of the program is."""
         if self.is_module(info):
             return Role.LOSS if LOSS_CLASS.search(info.node.name) else Role.MODEL
         family = self.family(info)
@@ -196,6 +203,7 @@ class Roles(Sources):
         )
 
     def _of_foreign_class(self, last: str, call: ast.Call, frame: Frame) -> Role:
+        """What an instance of a class is of which nothing but its name is known."""
         arguments = _arguments(call)
         if OPTIMIZER_CLASS.search(last) or (last[:1].isupper() and "optim" in last.lower()):
             if any(self._of_value(a, frame) is Role.OPTIMIZER for a in arguments):

@@ -72,6 +72,7 @@ class Sources:
         return found
 
     def _follow(self, value: ast.expr, frame: Frame) -> list[Source]:
+        """The expressions behind one: its arms, or what the name that it is may hold."""
         if isinstance(value, ast.IfExp):
             return self._follow(value.body, frame) + self._follow(value.orelse, frame)
         text = dotted(value)
@@ -205,6 +206,7 @@ class Sources:
         return self.frames.file.functions_named(text) if self.linked else self.frames.functions.get(text, [])
 
     def _find_targets(self, call: ast.Call, frame: Frame) -> list[Frame]:
+        """Looks for the function of that name, or the method of the class that the receiver is of."""
         func = call.func
         if isinstance(func, ast.Name):
             return [] if self.class_named(func.id) is not None else self._functions_named(func.id)

@@ -164,6 +164,7 @@ def _without_tail(marked: list[int], run: list[Stmt], marks: set[int]) -> list[i
 
 
 def _place_training(block: Block, marks: set[int], wraps: list[Wrap]) -> None:
+    """Puts regions round the marked statements of a block, one for all that no barrier stands between."""
     run: list[Stmt] = []
 
     def close() -> None:

@@ -74,6 +74,7 @@ def plan_schedules(scope: Scope) -> list[Edit]:
 
 
 def _edits(scope: Scope, places: Places, overlay: Overlay) -> list[Edit]:
+    """The edits that send a scope's events through the scaler."""
     edits: list[Edit] = []
     for stmt in scope.run():
         for event in stmt.events:
@@ -230,6 +231,7 @@ def _add(overlay: Overlay, index: int, event: Event, after: bool) -> Overlay:
 
 
 def _refusals(scope: Scope, result: Check) -> list[Refusal]:
+    """The refusal for the first violation that no place for the scaler avoids."""
     shares = scope.shares()
     found = []
     for violation in result.violations[:1]:
