@@ -12,7 +12,7 @@ from ampify.analysis.existing import amp_in_use
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.library import File, Library
 from ampify.analysis.names import Names
-from ampify.analysis.reached import reached
+from ampify.analysis.reached import reached, runners
 from ampify.analysis.roles import Roles, Source
 from ampify.analysis.sites import Sites
 from ampify.analysis.uses import gone_through
@@ -106,9 +106,14 @@ def _readers(file: File) -> dict[Frame, frozenset[str]]:
 
 
 def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
-    """What looks at gradients where nobody sees it, by way of the files that this one imports."""
-    imported = list(file.library.imported_by(file))
-    for frame in reached(file, imported) if any(hazards.hooks(f) for o in imported for f in o.frames.all) else ():
+    """What looks at gradients where nobody sees it, by way of the files that this one imports, or of those that run it."""
+    running = runners(file)
+    imported = list(dict.fromkeys(f for start in (file, *running) for f in (start, *file.library.imported_by(start))))
+    imported.remove(file)
+    hooked = any(hazards.hooks(f) for other in imported for f in other.frames.all)
+    hooking = [f for start in running for f in start.frames.all]
+    hooking += [f for start in (file, *running) for f in reached(start, file.library.imported_by(start))] if hooked else []
+    for frame in dict.fromkeys(f for f in hooking if f.home is not file.frames):
         for call, name in hazards.hooks(frame):
             yield Refusal("AMP906", 1, 0, f"`{name}` ({os.path.relpath(frame.home.file.path)}:{call.lineno})")
     for other in imported:
@@ -123,8 +128,7 @@ def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
             yield Refusal("AMP904", 1, 0, f"{refusal.detail} ({os.path.relpath(other.path)}:{refusal.line})")
         for refusal in parts.unseen(other.tree, readers, other.roles):
             yield Refusal("AMP904", 1, 0, f"{refusal.detail} ({os.path.relpath(other.path)}:{refusal.line})")
-        properties = {frame: looked for frame, looked in readers.items() if parts.is_property(frame)}
-        yield from parts.unseen(file.tree, properties, file.roles)
+        yield from parts.unseen_calls(file.tree, {f: looked for f, looked in readers.items() if f.owner is not None}, file.roles)
 
 
 def _elsewhere(file: File, scopes: list[Scope]) -> list[Scope]:

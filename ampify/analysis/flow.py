@@ -419,8 +419,10 @@ def _owners(raw: Raw, view: _View) -> tuple[str, ...]:
     if named and not roots and not direct:
         return named
     owners = tuple(o.key for o in view.optimizers if o.key in groups or overlap(roots | direct, o.roots))
-    if owners or not view.optimizers or (groups and not roots):
+    if owners or not view.optimizers:
         return owners
+    if groups and not roots:  # of an optimizer that does not step here
+        return () if raw.soft else ("?",)
     unknown = tuple(o.key for o in view.optimizers if not o.roots)
     if raw.soft:
         return unknown
