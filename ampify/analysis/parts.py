@@ -79,8 +79,17 @@ def unseen_calls(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: 
         elif isinstance(node, ast.Call) and dotted(node.func) == "getattr" and len(node.args) > 1:
             given = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
             name = given if isinstance(given, str) and given in methods else ""
+            if frame is not None and frame.method is not None and not isinstance(node.args[1], ast.Constant):
+                name = _any_of(methods, frame.method, node.args[0]) if id(node) in called else ""
         if name and isinstance(node, ast.expr):
             yield _refusal(node, f"`{name}`, which looks at gradients, may run where nobody sees it")
+
+
+def _any_of(methods: dict[str, Frame], method: Frame, instance: ast.expr) -> str:
+    """One of some methods that an instance has where any of its methods may be called: `getattr(self, name)()`."""
+    if method.owner is None or dotted(instance) != method.self_name:
+        return ""
+    return next((n for n, f in methods.items() if f.owner in method.home.everywhere(method.owner)), "")
 
 
 def implicit(readers: Iterable[Frame]) -> list[Frame]:

@@ -561,7 +561,7 @@ class _Reading:
         if isinstance(func, ast.Attribute) and func.attr in PASSIVE and self.roles.of(func.value, self.frame) is Role.OPTIMIZER:
             return Compute.NONE
         level = level_of(node, self.frame, self.roles)
-        builds = dotted(node.func).rpartition(".")[2][:1].isupper()
+        builds = not isinstance(func, ast.Subscript) and dotted(func).rpartition(".")[2][:1].isupper()
         touched = frozenset() if builds else gradients.touched(node, self.frame, self.roles)
         own = f"@{dotted(node.func.value)}" if isinstance(node.func, ast.Attribute) else ""
         handed = frozenset(t for t in touched if t.startswith("@") and t != own)
