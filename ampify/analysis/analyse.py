@@ -12,7 +12,7 @@ from ampify.analysis.existing import amp_in_use
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.library import File, Library
 from ampify.analysis.names import Names
-from ampify.analysis.reached import reached, runners
+from ampify.analysis.reached import handing, reached, runners
 from ampify.analysis.roles import Roles, Source
 from ampify.analysis.sites import Sites
 from ampify.analysis.uses import gone_through
@@ -107,12 +107,14 @@ def _readers(file: File) -> dict[Frame, frozenset[str]]:
 
 def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
     """What looks at gradients where nobody sees it, by way of the files that this one imports, or of those that run it."""
-    running = runners(file)
-    imported = list(dict.fromkeys(f for start in (file, *running) for f in (start, *file.library.imported_by(start))))
-    imported.remove(file)
-    hooked = any(hazards.hooks(f) for other in imported for f in other.frames.all)
-    hooking = [f for start in running for f in start.frames.all]
-    hooking += [f for start in (file, *running) for f in reached(start, file.library.imported_by(start))] if hooked else []
+    own = list(file.library.imported_by(file))
+    handed = {runner: handing(runner, file) for runner in runners(file)}
+    imported = list(dict.fromkeys(f for f in (*own, *(f for some in handed.values() for f in some)) if f is not file))
+    hooking: list[Frame] = []
+    if any(hazards.hooks(f) for other in imported for f in other.frames.all):
+        hooking += reached(file, own)
+        for runner, others in handed.items():
+            hooking += (*runner.frames.all, *reached(runner, others[1:]))
     for frame in dict.fromkeys(f for f in hooking if f.home is not file.frames):
         for call, name in hazards.hooks(frame):
             yield Refusal("AMP906", 1, 0, f"`{name}` ({os.path.relpath(frame.home.file.path)}:{call.lineno})")

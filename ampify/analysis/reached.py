@@ -51,6 +51,20 @@ def runners(file: File) -> list[File]:
     return found
 
 
+def handing(runner: File, file: File) -> list[File]:
+    """A file that runs a training step of another one, and what it imports: what these build may take part. Files that train by
+    themselves keep what they build, and what they import."""
+    found, waiting = [runner], [runner]
+    while waiting:
+        importing = waiting.pop()
+        for level, name in importing.seen.imports:
+            other = runner.library.imported(importing, level, name)
+            if other is not None and other is not file and other not in found and "backward" not in other.names.attributes:
+                found.append(other)
+                waiting.append(other)
+    return found
+
+
 def _known_as(frame: Frame) -> str:
     """The name by which other files get at a function: that of its class, for a method."""
     return frame.method.owner.node.name if frame.method is not None and frame.method.owner is not None else frame.name
