@@ -84,7 +84,19 @@ def touched(node: ast.Call, frame: Frame, roles: Roles) -> frozenset[str]:
                 found.add("@" + dotted(value))
             elif given is not receiver and _holds_parameters(value, frame, roles):
                 found |= owners.roots(value, frame, roles)
+            elif given is not receiver:
+                found |= _models_of_instance(value, frame, roles)
     return frozenset(found)
+
+
+def _models_of_instance(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
+    """The models that an instance has, where a method hands it on."""
+    method = frame.method
+    if method is None or method.owner is None or dotted(node) != method.self_name:
+        return frozenset()
+    texts = {text for info in method.home.everywhere(method.owner) for text in info.attributes if text.count(".") == 1}
+    held = [ast.parse(method.self_name + text[text.index(".") :], mode="eval").body for text in sorted(texts)]
+    return frozenset().union(*(owners.canonical(m, frame, roles) for m in held if roles.of(m, frame) is Role.MODEL))
 
 
 def _holds_parameters(node: ast.expr, frame: Frame, roles: Roles) -> bool:
