@@ -82,7 +82,7 @@ def touched(node: ast.Call, frame: Frame, roles: Roles) -> frozenset[str]:
                 found |= owners.canonical(value, frame, roles)
             elif role is Role.OPTIMIZER:
                 found.add("@" + dotted(value))
-            elif given is not receiver and _holds_parameters(value, frame, roles):
+            elif given is not receiver and _holds_parameters(value, frame, roles, one=receiver is None):
                 found |= owners.roots(value, frame, roles)
             elif given is not receiver:
                 found |= _models_of_instance(value, frame, roles)
@@ -99,13 +99,15 @@ def _models_of_instance(node: ast.expr, frame: Frame, roles: Roles) -> frozenset
     return frozenset().union(*(owners.canonical(m, frame, roles) for m in held if roles.of(m, frame) is Role.MODEL))
 
 
-def _holds_parameters(node: ast.expr, frame: Frame, roles: Roles) -> bool:
-    """Whether a name holds parameters or one of them, `group["params"]` does, or it is an instance that is a model."""
+def _holds_parameters(node: ast.expr, frame: Frame, roles: Roles, one: bool) -> bool:
+    """Whether a name holds parameters, or `one` of them, `group["params"]` does, or it is an instance that is a model. The methods
+    that get one parameter are by far most often those of tensors, as `view_as` is."""
     method, base = frame.method, node.value if isinstance(node, ast.Subscript) else node
     if method is not None and method.owner is not None and dotted(node) == method.self_name:
         return roles.is_module(method.owner)
     bound = roles.frames.lookup(dotted(base), frame, linked=True)
-    values = [b.value for b in bound if b.how in ("assign", "for") and b.value is not None]
+    ways = ("assign", "for") if one or base is not node else ("assign",)
+    values = [b.value for b in bound if b.how in ways and b.value is not None]
     return any(_gives_parameters(v) or (isinstance(v, ast.Attribute) and v.attr == "param_groups") for v in values)
 
 
