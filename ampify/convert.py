@@ -216,7 +216,7 @@ class _Instead:
         return self._finder.imported(path, level, name)
 
     def importers(self, path: str) -> Iterable[str]:
-        return {*self._finder.importers(path), *((self._script,) if path == self._path else ())}
+        return dict.fromkeys((*self._finder.importers(path), *((self._script,) if path == self._path else ())))
 
     def seen(self, path: str) -> Seen | None:
         return self._own if path == self._path and self._own is not None else self._finder.seen(path)

@@ -82,7 +82,9 @@ class Hand:
     def take_up(self, component: Component | None) -> None:
         """Begins with another component, and forgets the last one."""
         self._component = component
-        self._local = Local(component.importers if component is not None else {}, self._places)
+        importers = component.importers if component is not None else {}
+        alone = component.files[0] if component is not None and len(component.files) == 1 and not importers else ""
+        self._local = Local(importers, self._places, alone)
 
 
 class Alone:

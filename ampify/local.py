@@ -61,10 +61,12 @@ class Places:
 
 class Local:
     """The files round those that are converted together; nothing is read before somebody asks for it. `importers` has, by file,
-    the given ones that import it, or may."""
+    the given ones that import it, or may; `alone` is the only given one, at which nobody has looked for that."""
 
-    def __init__(self, importers: Mapping[str, tuple[str, ...]] | None = None, where: Places | None = None) -> None:
-        self._importers = importers or {}
+    def __init__(
+        self, importers: Mapping[str, tuple[str, ...]] | None = None, where: Places | None = None, alone: str = ""
+    ) -> None:
+        self._importers, self._alone = importers or {}, alone
         self._places = where or Places()
         self._seen: OrderedDict[str, tuple[Seen | None, int]] = OrderedDict()
         self._kept = 0
@@ -76,6 +78,8 @@ class Local:
 
     def importers(self, path: str) -> Iterable[str]:
         """The given files that may import a file."""
+        if self._alone and path != self._alone:
+            return (self._alone,) if path in self.outline(self._alone).imports else ()
         return self._importers.get(path, ())
 
     def outline(self, path: str) -> Outline:

@@ -12,7 +12,7 @@ from ampify.analysis.existing import amp_in_use
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.library import File, Library
 from ampify.analysis.names import Names
-from ampify.analysis.reached import reached
+from ampify.analysis.reached import handing, reached, runners
 from ampify.analysis.roles import Roles
 from ampify.analysis.sites import Sites
 from ampify.analysis.sources import Source
@@ -107,9 +107,16 @@ def _readers(file: File) -> dict[Frame, frozenset[str]]:
 
 
 def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
-    """What looks at gradients where nobody sees it, by way of the files that this one imports."""
-    imported = list(file.library.imported_by(file))
-    for frame in reached(file, imported) if any(hazards.hooks(f) for o in imported for f in o.frames.all) else ():
+    """What looks at gradients where nobody sees it, by way of the files that this one imports, or of those that run it."""
+    own = list(file.library.imported_by(file))
+    handed = {runner: handing(runner, file) for runner in runners(file)}
+    imported = list(dict.fromkeys(f for f in (*own, *(f for some in handed.values() for f in some)) if f is not file))
+    hooking: list[Frame] = []
+    if any(hazards.hooks(f) for other in imported for f in other.frames.all):
+        hooking += reached(file, own)
+        for runner, others in handed.items():
+            hooking += (*runner.frames.all, *reached(runner, others[1:]))
+    for frame in dict.fromkeys(f for f in hooking if f.home is not file.frames):
         for call, name in hazards.hooks(frame):
             yield Refusal("AMP906", 1, 0, f"`{name}` ({os.path.relpath(frame.home.file.path)}:{call.lineno})")
     for other in imported:
@@ -124,8 +131,7 @@ def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
             yield Refusal("AMP904", 1, 0, f"{refusal.detail} ({os.path.relpath(other.path)}:{refusal.line})")
         for refusal in parts.unseen(other.tree, readers, other.roles):
             yield Refusal("AMP904", 1, 0, f"{refusal.detail} ({os.path.relpath(other.path)}:{refusal.line})")
-        properties = {frame: looked for frame, looked in readers.items() if parts.is_property(frame)}
-        yield from parts.unseen(file.tree, properties, file.roles)
+        yield from parts.unseen_calls(file.tree, {f: looked for f, looked in readers.items() if f.owner is not None}, file.roles)
 
 
 def _elsewhere(file: File, scopes: list[Scope]) -> list[Scope]:

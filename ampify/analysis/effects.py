@@ -128,7 +128,7 @@ def _note_other(notes: Notes, node: ast.Call, name: str) -> Compute:
     if isinstance(func, ast.Attribute) and func.attr in PASSIVE and notes.roles.of(func.value, notes.frame) is Role.OPTIMIZER:
         return Compute.NONE
     level = level_of(node, notes.frame, notes.roles)
-    builds = dotted(node.func).rpartition(".")[2][:1].isupper()
+    builds = not isinstance(func, ast.Subscript) and dotted(func).rpartition(".")[2][:1].isupper()
     touched = frozenset() if builds else gradients.touched(node, notes.frame, notes.roles)
     own = f"@{dotted(node.func.value)}" if isinstance(node.func, ast.Attribute) else ""
     handed = frozenset(t for t in touched if t.startswith("@") and t != own)

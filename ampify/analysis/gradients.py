@@ -12,6 +12,7 @@ from ampify.analysis.syntax import is_none, own_statements
 from ampify.analysis.vocabulary import CLEARING, WRITERS
 from ampify.analysis.walk import walk
 
+KEEPING = frozenset({"chain", "filter", "list", "tuple"})  # what gives the elements that it is given
 METADATA = ("device", "dtype", "shape", "is_sparse")
 Parents = dict[ast.AST, ast.AST]
 
@@ -68,8 +69,9 @@ def touched(node: ast.Call, frame: Frame, roles: Roles) -> frozenset[str]:
     roles = roles.at(frame)
     found: set[str] = set()
     values: list[ast.expr] = [*node.args, *(k.value for k in node.keywords)]
-    if isinstance(node.func, ast.Attribute):
-        values.append(node.func.value)
+    receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if receiver is not None:
+        values.append(receiver)
     for given in values:
         value = given.value if isinstance(given, ast.Starred) else given
         if isinstance(value, ast.Call) and dotted(value.func).endswith(("parameters", "named_parameters")):
@@ -80,7 +82,46 @@ def touched(node: ast.Call, frame: Frame, roles: Roles) -> frozenset[str]:
                 found |= owners.canonical(value, frame, roles)
             elif role is Role.OPTIMIZER:
                 found.add("@" + dotted(value))
+            elif given is not receiver and _holds_parameters(value, frame, roles, one=receiver is None):
+                found |= owners.roots(value, frame, roles)
+            elif given is not receiver:
+                found |= _models_of_instance(value, frame, roles)
     return frozenset(found)
+
+
+def _models_of_instance(node: ast.expr, frame: Frame, roles: Roles) -> frozenset[str]:
+    """The models that an instance has, where a method hands it on."""
+    method = frame.method
+    if method is None or method.owner is None or dotted(node) != method.self_name:
+        return frozenset()
+    texts = {text for info in method.home.everywhere(method.owner) for text in info.attributes if text.count(".") == 1}
+    held = [ast.parse(method.self_name + text[text.index(".") :], mode="eval").body for text in sorted(texts)]
+    return frozenset().union(*(owners.canonical(m, frame, roles) for m in held if roles.of(m, frame) is Role.MODEL))
+
+
+def _holds_parameters(node: ast.expr, frame: Frame, roles: Roles, one: bool) -> bool:
+    """Whether a name holds parameters, or `one` of them, `group["params"]` does, or it is an instance that is a model. The
+    methods that get one parameter are by far most often those of tensors, as `view_as` is."""
+    method, base = frame.method, node.value if isinstance(node, ast.Subscript) else node
+    if method is not None and method.owner is not None and dotted(node) == method.self_name:
+        return roles.is_module(method.owner)
+    bound = roles.frames.lookup(dotted(base), frame, linked=True)
+    ways = ("assign", "for") if one or base is not node else ("assign",)
+    values = [b.value for b in bound if b.how in ways and b.value is not None]
+    return any(_gives_parameters(v) or (isinstance(v, ast.Attribute) and v.attr == "param_groups") for v in values)
+
+
+def _gives_parameters(value: ast.expr) -> bool:
+    """Whether a value holds parameters of models: `[p for p in model.parameters() if p.requires_grad]`."""
+    if isinstance(value, ast.Call):
+        called = dotted(value.func).rpartition(".")[2]
+        return called.endswith("parameters") or (called in KEEPING and any(map(_gives_parameters, value.args)))
+    if isinstance(value, (ast.ListComp, ast.GeneratorExp)):
+        return isinstance(value.elt, ast.Name) and any(_gives_parameters(g.iter) for g in value.generators)
+    if isinstance(value, ast.BinOp):
+        return _gives_parameters(value.left) or _gives_parameters(value.right)
+    elements = value.elts if isinstance(value, (ast.List, ast.Tuple)) else []
+    return any(isinstance(e, ast.Starred) and _gives_parameters(e.value) for e in elements)
 
 
 def cleared_all(stmt: ast.For, frame: Frame, roles: Roles) -> frozenset[str]:

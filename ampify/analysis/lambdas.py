@@ -15,6 +15,7 @@ from ampify.analysis.walk import children, walk
 Parents = Mapping[ast.AST, ast.AST]
 AT_ONCE = frozenset({"sorted", "max", "min"})  # call what they are given, and are done with it
 LAZY = frozenset({"map", "filter"})  # call it while somebody takes what comes of it
+TENSORS = frozenset({"data", "grad", "_grad"})  # attributes of tensors that are tensors
 TAKING = frozenset({"all", "any", "list", "max", "min", "set", "sorted", "sum", "tuple"})
 
 
@@ -59,9 +60,12 @@ def is_seen(function: ast.Lambda, parents: Parents, roles: Roles) -> bool:
 
 
 def _is_closed(function: ast.Lambda, roles: Roles) -> bool:
-    """Whether a lambda has nothing from around it but modules, and functions by their names."""
+    """Whether a lambda has nothing from around it but modules, and functions by their names, and of what it is given looks at no
+    part: who calls it with a trainer does not hand over its model."""
     own = {a.arg for n in walk(function) if isinstance(n, ast.arguments) for a in (*n.posonlyargs, *n.args, *n.kwonlyargs)}
     names = [n for n in walk(function) if isinstance(n, ast.Name)]
     own |= {n.id for n in names if isinstance(n.ctx, ast.Store)}
     known = own | set(roles.names.aliases) | set(dir(builtins)) | set(roles.frames.functions)
-    return bool(function.args.args) and all(n.id in known for n in names)
+    chained = (n.value for n in walk(function) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Attribute))
+    parts = {n.value.id for n in chained if isinstance(n.value, ast.Name) and n.attr not in TENSORS}
+    return bool(function.args.args) and all(n.id in known for n in names) and own.isdisjoint(parts)

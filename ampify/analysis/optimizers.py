@@ -96,8 +96,10 @@ def _owning(raw: Raw, view: View) -> tuple[str, ...]:
     if named and not roots and not direct:
         return named
     owning = tuple(o.key for o in view.optimizers if o.key in groups or overlap(roots | direct, o.roots))
-    if owning or not view.optimizers or (groups and not roots and raw.soft):
+    if owning or not view.optimizers:
         return owning
+    if groups and not roots:  # of an optimizer that does not step here
+        return () if raw.soft else ("?",)
     unknown = tuple(o.key for o in view.optimizers if not o.roots)
     if raw.soft:
         return unknown

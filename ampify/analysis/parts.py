@@ -45,14 +45,21 @@ def unseen(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles)
     `readers` has for each what it looks at. What looks at its own parameters' alone may be handed on: who calls it hands it the
     model, and is taken for one that may look at gradients.
     """
-    functions = {f.name: f for f in readers if f.owner is None}
-    methods = {f.name: f for f in readers if f.owner is not None and f.name not in COMMON}
     if not readers:
         return
     yield from _otherwise(tree, list(readers), roles)
     for method in implicit(readers):
         for place in mentions(tree, method):
             yield _refusal(place, unseen_detail(method))
+    yield from unseen_calls(tree, readers, roles)
+
+
+def unseen_calls(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles) -> Iterator[Refusal]:
+    """What of `unseen` may run by a name in a file, which the functions need not be of."""
+    functions = {f.name: f for f in readers if f.owner is None}
+    methods = {f.name: f for f in readers if f.owner is not None and f.name not in COMMON}
+    if not functions and not methods:
+        return
     called = _called(roles)
     applied = {id(a) for call, _ in called.values() for a in call.args if call.func is not a}
     for node in walk(tree):
@@ -72,8 +79,17 @@ def unseen(tree: ast.Module, readers: dict[Frame, frozenset[str]], roles: Roles)
         elif isinstance(node, ast.Call) and dotted(node.func) == "getattr" and len(node.args) > 1:
             given = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
             name = given if isinstance(given, str) and given in methods else ""
+            if frame is not None and frame.method is not None and not isinstance(node.args[1], ast.Constant):
+                name = _any_of(methods, frame.method, node.args[0]) if id(node) in called else ""
         if name and isinstance(node, ast.expr):
             yield _refusal(node, f"`{name}`, which looks at gradients, may run where nobody sees it")
+
+
+def _any_of(methods: dict[str, Frame], method: Frame, instance: ast.expr) -> str:
+    """One of some methods that an instance has where any of its methods may be called: `getattr(self, name)()`."""
+    if method.owner is None or dotted(instance) != method.self_name:
+        return ""
+    return next((n for n, f in methods.items() if f.owner in method.home.everywhere(method.owner)), "")
 
 
 def implicit(readers: Iterable[Frame]) -> list[Frame]:
@@ -163,9 +179,10 @@ def _called(roles: Roles) -> dict[int, tuple[ast.Call, Frame]]:
 
 
 def _of_parameters(frame: Frame, looked: frozenset[str]) -> bool:
-    """Whether all that a function looks at belongs to its parameters, the instance aside."""
+    """Whether all that a function looks at are its parameters, the instance aside: models, optimizers, tensors. What is an
+    attribute of one, as `trainer.model` is, whoever calls it does not show."""
     given = {name for name, ways in frame.bindings.items() if any(b.how == "param" for b in ways)} - {frame.self_name}
-    return bool(looked) and all(first(root.lstrip("=@")) in given for root in looked)
+    return bool(looked) and all(root.lstrip("=@") in given for root in looked)
 
 
 def is_property(frame: Frame) -> bool:

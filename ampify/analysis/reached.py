@@ -34,6 +34,42 @@ def reached(file: File, imported: Iterable[File]) -> Iterator[Frame]:
                 waiting.append(frame)
 
 
+def runners(file: File) -> list[File]:
+    """The files of the same call that run a training step of a file by a function or class that they import, themselves or
+    through others: what they hand it may take part."""
+    found: list[File] = []
+    waiting = [file]
+    while waiting:
+        current = waiting.pop()
+        summaries = current.library.summaries
+        training = {_known_as(f) for f in current.frames.all if f.parent is not None and summaries.of(f).backward}
+        for importer in current.importers if training else ():
+            taken = importer.names.taken | importer.names.attributes
+            if importer is not file and importer not in found and not training.isdisjoint(taken):
+                found.append(importer)
+                waiting.append(importer)
+    return found
+
+
+def handing(runner: File, file: File) -> list[File]:
+    """A file that runs a training step of another one, and what it imports: what these build may take part. Files that train by
+    themselves keep what they build, and what they import."""
+    found, waiting = [runner], [runner]
+    while waiting:
+        importing = waiting.pop()
+        for level, name in importing.seen.imports:
+            other = runner.library.imported(importing, level, name)
+            if other is not None and other is not file and other not in found and "backward" not in other.names.attributes:
+                found.append(other)
+                waiting.append(other)
+    return found
+
+
+def _known_as(frame: Frame) -> str:
+    """The name by which other files get at a function: that of its class, for a method."""
+    return frame.method.owner.node.name if frame.method is not None and frame.method.owner is not None else frame.name
+
+
 def _is_spoken_of(frame: Frame, words: set[str]) -> bool:
     if frame.parent is None:
         return True

@@ -60,11 +60,15 @@ class Uses:
         """The expressions that a value comes from: what callers pass or functions return, the mapping that it is unpacked of."""
         if isinstance(node, ast.Call):
             yield from self.roles.returns(node, frame)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+            yield node.value, frame
         if not (text := dotted(node)):
             return
         binder = self._binder(text, frame)
         if isinstance(binder, Frame) and any(b.how == "param" for b in binder.bindings.get(text, ())):
             yield from self.roles.passed(text, binder)
+            for call, where in self.frames.callers(binder, linked=True):  # of the keywords of `restore(**checkpoint)`
+                yield from ((k.value, where) for k in call.keywords if k.arg is None)
         yield from self.roles.sources(text, frame)
         for binding in self.frames.lookup(text, frame):
             view = binding.value.func if binding.path and isinstance(binding.value, ast.Call) else None
@@ -83,6 +87,16 @@ class Uses:
     def loads_by_key(self) -> bool:
         """Whether a loop over a mapping loads what it finds there."""
         return any(map(_loads_states, self._loops))
+
+    def loaded_again(self) -> Iterator[Source]:
+        """What `torch.load` gives back of the files that `torch.save` writes, where both name them by the same expression."""
+        calls = [(c, frame, self.frames.names.resolve(c.func)) for frame in self.frames.all for c in frame.calls if c.args]
+        saved = {self._place(c.args[1], frame) for c, frame, name in calls if name == "torch.save" and len(c.args) > 1}
+        yield from ((c, f) for c, f, name in calls if name == "torch.load" and self._place(c.args[0], f) in saved)
+
+    def _place(self, path: ast.expr, frame: Frame) -> tuple[object, ...]:
+        names = [n.id for n in walk(path) if isinstance(n, ast.Name)]
+        return ast.dump(path), *(self._binder(name, frame) for name in names)
 
     def is_gone_through(self, node: ast.AST) -> bool:
         """Whether the keys of the mapping that an expression gives are gone through, counted or compared right there."""
@@ -143,7 +157,9 @@ def gone_through(mappings: Iterable[Source], homes: Iterable[Uses]) -> bool:
     It is followed through assignments, other dicts, the functions of the program and their callers, and back to where it comes
     from. `homes` are the files whose checkpoints these are.
     """
-    stack = [(node, frame, False) for node, frame in mappings]
+    homes = list(homes)
+    again = [source for home in homes for source in home.loaded_again()]
+    stack = [(node, frame, False) for node, frame in (*mappings, *again)]
     seen = set[object]()
     while stack:
         node, frame, back = stack.pop()

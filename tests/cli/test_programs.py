@@ -317,3 +317,98 @@ def test_a_part_whose_file_cannot_be_rewritten_is_no_bug(capsys: pytest.CaptureF
         assert "train.py:1:1: AMP926" in shown
         assert "AMP920" in shown
     assert Path("train.py").read_text() == TRAIN
+
+
+TRAINER = """\
+import torch
+
+
+class Trainer:
+    def __init__(self, model, callbacks=()):
+        self.model, self.callbacks = model, callbacks
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def prepare(self):
+        pass
+
+    def step(self, x):
+        self.optimizer.zero_grad()
+        loss = self.model(x).pow(2).mean()
+        loss.backward()
+        self.prepare()
+        for callback in self.callbacks:
+            callback.after_backward(self)
+        self.optimizer.step()
+"""
+CLIP = """\
+from torch import nn
+
+
+class Clip:
+    def after_backward(self, trainer):
+        nn.utils.clip_grad_norm_(trainer.model.parameters(), 0.1)
+"""
+RUN = """\
+import torch
+from parts.trainer import Trainer
+
+torch.manual_seed(0)
+model = torch.nn.Linear(4, 1)
+MORE
+for _ in range(3):
+    trainer.step(torch.randn(8, 4))
+print([p.tolist() for p in model.parameters()])
+"""
+TAKING_PART = {
+    "a callback": ("from parts.other import Clip\ntrainer = Trainer(model, [Clip()])", CLIP),
+    "a hook": (
+        "for p in model.parameters():\n    p.register_hook(lambda g: g.clamp(-0.1, 0.1))\ntrainer = Trainer(model)",
+        "",
+    ),
+    "a hook that a helper registers": (
+        "from parts.other import hook\nhook(model)\ntrainer = Trainer(model)",
+        "def hook(m):\n    for p in m.parameters():\n        p.register_hook(lambda g: g.clamp(-0.1, 0.1))\n",
+    ),
+    "a method that is replaced": (
+        "def clip(self):\n    torch.nn.utils.clip_grad_norm_(self.model.parameters(), 0.1)\n\n\n"
+        "Trainer.prepare = clip\ntrainer = Trainer(model)",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAKING_PART)
+def test_what_takes_part_by_way_of_those_that_run_the_training_step_refuses_it(name: str) -> None:
+    more, other = TAKING_PART[name]
+    put(parts__trainer=TRAINER, parts__other=other, run=RUN.replace("MORE", more))
+    assert main(["."]) == 3
+    assert Path("parts/trainer.py").read_text() == TRAINER
+    put(run=RUN.replace("MORE", "trainer = Trainer(model)"))
+    assert main(["."]) == 0
+
+
+def test_a_method_that_hands_on_its_instance_unscales_before() -> None:
+    """Nobody knows the callbacks where the file is given without those that run it."""
+    more, other = TAKING_PART["a callback"]
+    put(parts__trainer=TRAINER, parts__other=other, run=RUN.replace("MORE", more))
+    before = run("run.py")
+    assert main(["parts/trainer.py"]) == 0
+    assert run("run.py") == run("run.py", "scale-only") == before
+
+
+@pytest.mark.parametrize("paths", [["run.py"], ["."]], ids=" ".join)
+def test_a_checkpoint_whose_keys_become_keywords_gets_none(paths: list[str]) -> None:
+    """Alone the script is the importer of what it imports, too: by it `o` is known for an optimizer there."""
+    states = "def restore(m, o, model, optimizer):\n    m.load_state_dict(model)\n    o.load_state_dict(optimizer)\n"
+    script = (
+        "import io\n\nimport torch\nfrom parts.states import restore\n\ntorch.manual_seed(0)\nm = torch.nn.Linear(4, 1)\n"
+        "o = torch.optim.Adam(m.parameters())\nfor _ in range(3):\n    o.zero_grad()\n"
+        "    loss = m(torch.randn(8, 4)).pow(2).mean()\n"
+        "    loss.backward()\n    o.step()\n    file = io.BytesIO()\n"
+        "    torch.save({'model': m.state_dict(), 'optimizer': o.state_dict()}, file)\n    file.seek(0)\n"
+        "    loaded = torch.load(file)\n    restore(m, o, **loaded)\n    print(loss.item())\n"
+    )
+    put(parts__states=states, run=script)
+    before = run("run.py")
+    assert main(paths) == 0
+    assert run("run.py") == run("run.py", "scale-only") == before
