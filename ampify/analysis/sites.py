@@ -34,6 +34,8 @@ class Sites:
         self.scaler = names.scaler
         self.checkpoints = Checkpoints(names, roles)
         self.groups = Groups(frames, roles)
+        modules = {target.partition(".")[0] for target in (*names.aliases.values(), *names.stars)}
+        self.draws = "turtle" in modules and "torch" not in modules  # what goes backward in such a file is on a screen
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
         self._facts: dict[ast.stmt, Facts] = {}
         self._texts: dict[ast.stmt, tuple[frozenset[str], frozenset[str]]] = {}
@@ -241,8 +243,20 @@ class _Reading:
         if isinstance(parent, ast.Call) and parent.func is node:
             return
         role = self.roles.of(node.value, self.frame)
-        if isinstance(node.ctx, ast.Load) and role in (Role.OPTIMIZER, Role.WRAPPER):
-            self.refuse("AMP904", node, f"`{dotted(node)}` is called under another name")
+        if node.attr == "backward":
+            refused = role is not Role.MODEL and not self.is_of_class(node.value)
+        else:  # one alone is no training step, as a plain `optimizer.step()` is none
+            refused = role in (Role.OPTIMIZER, Role.WRAPPER) and self.sites.names.mentions("backward")
+        if isinstance(node.ctx, ast.Load) and refused:
+            self.refuse("AMP904", node, f"{shown(node)} is called under another name")
+
+    def is_of_class(self, node: ast.expr) -> bool:
+        """Whether an expression is a class or a module, or an instance of a class of the program, and so no tensor."""
+        text = dotted(node)
+        if not text:
+            return isinstance(node, ast.Call) and dotted(node.func) == "super"
+        classes = (self.roles.class_named(text), self.roles.class_of(text, self.frame))
+        return text in ("self", "cls", "ctx") or text in self.sites.names.aliases or classes != (None, None)
 
     def is_conditional(self, node: ast.AST) -> bool:
         """Whether an expression is evaluated only under a condition within its statement, or several times."""
@@ -348,7 +362,7 @@ class _Reading:
     def backward(self, node: ast.Call, name: str) -> None:
         """A backward pass: the method of a tensor, or torch's function, however it is called."""
         func = node.func
-        if node in self.sites.unowned(self.frame):
+        if node in self.sites.unowned(self.frame) or self.sites.draws:
             return
         tensors = name == "torch.autograd.backward"
         if tensors or not isinstance(func, ast.Attribute):
