@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -71,6 +71,7 @@ and reports go to standard output, everything else to standard error.
     metavar="N",
     help="Processes to work in, for more than 20 files with training steps. By default as many as there are processors.",
 )
+@click.option("--timings", is_flag=True, help="Say where the time went.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every edit with its reason, and files left as they are.")
 @click.version_option(package_name="ampify", message="%(prog)s %(version)s")
@@ -89,6 +90,7 @@ def cli(
     isolated: bool,
     stdin_filename: str | None,
     jobs: int | None,
+    timings: bool,
     quiet: bool,
     verbose: bool,
 ) -> int:
@@ -108,7 +110,7 @@ def cli(
     configured = _configuration(stdin_filename or os.curdir if paths == (STANDARD_INPUT,) else paths[0], config, isolated)
     if verbose and configured.path:
         streams.write_text(f"configured by {configured.path}")
-    options = _options(configured, dtype, runtime, only, skip, unsafe)
+    options = _options(configured, dtype, runtime, only, skip, unsafe)._replace(timings=timings)
     if options.runtime == "vendor" and STANDARD_INPUT in paths:
         raise click.UsageError("--runtime vendor writes a file beside the script, which - (standard input) is not: give its path")
     write = not (check or diff)
@@ -119,11 +121,26 @@ def cli(
         outcomes = project.run(
             paths, options, write=write, keep=diff, jobs=jobs, progress=line.told, selection=configured.selection()
         )
-    with contextlib.closing(outcomes), contextlib.closing(line):
+    with _timed(timings) as measured, contextlib.closing(outcomes), contextlib.closing(line):
         told = (
             _print_json if report == "json" else partial(_print_text, line, diff=diff, done=write, quiet=quiet, verbose=verbose)
         )
-        return project.exit_code(told(outcomes), check=check, allow_refused=allow_refused)
+        return project.exit_code(told(measured(outcomes)), check=check, allow_refused=allow_refused)
+
+
+@contextlib.contextmanager
+def _timed(wanted: bool) -> "Iterator[Callable[[Iterator[Outcome]], Iterator[Outcome]]]":
+    """What outcomes go through to be timed; where the time went is said at the end."""
+    if not wanted:
+        yield lambda outcomes: outcomes
+        return
+    from ampify.report import streams
+    from ampify.report.timings import Stopwatch
+
+    watch = Stopwatch()
+    yield watch.measured
+    for said in watch.lines():
+        streams.write_text(said)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

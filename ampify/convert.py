@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ampify.clock import Clock, Timings
 from ampify.diagnostics import Diagnostic
 from ampify.source import LARGEST, SourceError, is_candidate, is_deep, not_rewritable, parse
 
@@ -29,13 +30,14 @@ class Options(NamedTuple):
     `dtype` pins the precision in the source. `runtime` says what the output builds on: `import`, the installed
     ampify_runtime; `vendor`, a copy of it beside the script, which the caller has to put there;
     `torch`, nothing but torch.amp. The rules (AMP2xx) in `skip` neither rewrite nor report nor refuse; with `unsafe` those
-    that change values are applied too.
+    that change values are applied too. With `timings` the result says what the stages took.
     """
 
     dtype: Literal["fp16", "bf16"] | None = None
     runtime: Literal["import", "vendor", "torch"] = "import"
     skip: frozenset[str] = frozenset()
     unsafe: bool = False
+    timings: bool = False
 
 
 class AppliedEdit(NamedTuple):
@@ -51,7 +53,7 @@ class Result(NamedTuple):
     """The outcome for one file. `output` is the input unless `status` is `converted`; `bug` marks a failure of ampify itself.
 
     `needs` are the files that have to be rewritten with it, `parts` those with a part of its training steps, and `steps` those
-    with training steps that a part of is here."""
+    with training steps that a part of is here. `timings` has the stages with their seconds, if they were asked for."""
 
     status: Status
     output: bytes
@@ -61,6 +63,7 @@ class Result(NamedTuple):
     needs: tuple[Need, ...] = ()
     parts: frozenset[str] = frozenset()
     steps: frozenset[str] = frozenset()
+    timings: Timings = ()
 
 
 class Surroundings(NamedTuple):
@@ -76,14 +79,21 @@ class Surroundings(NamedTuple):
 
 def convert(source: bytes, options: Options = Options(), around: Surroundings = Surroundings()) -> Result:
     """Convert one file's bytes. Does no I/O of its own and never raises on bad input: what is wrong is in the result."""
+    clock = Clock()
+    result = _guarded(source, options, around, clock)
+    return result._replace(timings=clock.timings()) if options.timings else result
+
+
+def _guarded(source: bytes, options: Options, around: Surroundings, clock: Clock) -> Result:
     try:
         wanted = around.need is not None or around.trains or is_candidate(source)
         if len(source) > LARGEST:
             return _refused(source, "AMP927", 1, 1, f"{len(source):,} bytes") if wanted else Result("unchanged", source)
         tree = parse(source)
+        clock.lap("read")
         if not wanted:
             return Result("unchanged", source)
-        return _convert(source, tree, options, around)
+        return _convert(source, tree, options, around, clock)
     except SourceError as error:
         return Result("error", source, diagnostics=(error.diagnostic,))
     except RecursionError:
@@ -92,7 +102,7 @@ def convert(source: bytes, options: Options = Options(), around: Surroundings = 
         return _bug(source, f"{type(error).__name__}: {error}")
 
 
-def _convert(source: bytes, tree: ast.Module, options: Options, around: Surroundings) -> Result:
+def _convert(source: bytes, tree: ast.Module, options: Options, around: Surroundings, clock: Clock) -> Result:
     # Imported here: a file without a training step pays for none of it.
     from ampify.analysis.library import Library
     from ampify.analysis.together import elsewhere
@@ -104,6 +114,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     file = library.add(tree, around.path)
     reading = file.reading
     program = reading.program
+    clock.lap("analysis")
     if program.amp and (around.need is None or around.need.edits):
         return Result("already", source)
     search = Search(options.skip, options.unsafe)
@@ -112,11 +123,13 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
 
     def rules(edits: list[Edit]) -> Hazards:  # called only if there is something to convert
         nonlocal search
+        clock.lap("plan")
         others = (library.around if need is None else library.imported_by)(file)
         search = search._replace(modules=tuple((f.path, f.reading) for f in others if f.speaks_of_torch))
         found = find(reading, edits, search)
         if options.runtime == "torch":
             found.refusals.extend(_beyond_torch(search))
+        clock.lap("rules")
         return found
 
     def others() -> Elsewhere:
@@ -136,6 +149,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
         plan = make_plan(program, options.dtype if need is None else None, runtime, rules, given, others)
         if need is not None and not plan.edits and not plan.refusals:
             plan = make_module_plan(program, options.runtime, rules)
+    clock.lap("plan")
     if plan.refusals:
         result = Result("refused", source, diagnostics=tuple(_diagnostic(r) for r in plan.refusals))
     elif not plan.edits and not any(n.grave for n in plan.needs):
@@ -144,7 +158,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     elif obstacle := not_rewritable(source):
         result = _refused(source, "AMP920", 1, 1, obstacle)
     else:
-        result = _render(source, tree, plan, search, around, options)
+        result = _render(source, tree, plan, search, around, options, clock)
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
 
 
@@ -158,7 +172,9 @@ def _beyond_torch(search: Search) -> Iterator[Refusal]:
             yield Refusal("AMP923", 1, 0, detail)
 
 
-def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around: Surroundings, options: Options) -> Result:
+def _render(
+    source: bytes, tree: ast.Module, plan: Plan, search: Search, around: Surroundings, options: Options, clock: Clock
+) -> Result:
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
@@ -169,6 +185,7 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around:
         output = emit(source, plan)
         if not _keeps_lines(source, output, edits, _joined(source, tree, plan)):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
+        clock.lap("render")
         for need in (n for n in plan.needs if n.edits and n.grave):
             assert around.finder is not None  # from where the other file is known
             other = _converted_for(need, around.finder, around.path, options)
@@ -176,7 +193,9 @@ def _render(source: bytes, tree: ast.Module, plan: Plan, search: Search, around:
                 reasons = "; ".join(f"{d.code} {d.message}" for d in other.diagnostics)
                 return _refused(source, "AMP926", 1, 1, f"{os.path.relpath(need.path)}:{need.line}, refused itself: {reasons}")
             around = around._replace(finder=_Instead(around.finder, need.path, parse(other.output), around.path))
+            clock.lap("others")
         prove(source, output, search, around.path, around.finder)
+        clock.lap("proof")
     except UnreadableError as error:
         return _refused(source, "AMP920", error.line, error.column, "libcst does not read it")
     except ProofError as error:

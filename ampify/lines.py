@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ampify.analysis.syntax import header
+from ampify.analysis.walk import walk
+
 BOM = b"\xef\xbb\xbf"
+QUOTES = re.compile(rb"""[A-Za-z]*('''|\"\"\"|'|")""")
 
 
 class Written(NamedTuple):
-    """What the output has of ampify's: lines with a name or a form of ours, regions from their header to their last line, and the
+    """What a file has of ampify's: lines with a name or a form of ours, regions from their header to their last line, and the
     lines that are set apart by blank ones."""
 
     lines: set[int]
@@ -18,22 +23,27 @@ class Written(NamedTuple):
     apart: set[int]
 
 
-def changed_line(original: bytes, output: bytes, pairs: Iterable[tuple[ast.stmt, ast.stmt]], written: Written) -> str:
-    """What an output changes outside of its edits, or an empty string; `pairs` are the statements that erasing matches."""
+def changed_line(
+    original: bytes, output: bytes, pairs: Iterable[tuple[ast.stmt, ast.stmt]], written: Written, had: Written
+) -> str:
+    """What an output changes outside of its edits, or an empty string; `pairs` are the statements that erasing matches, and
+    `had` what the original has of ampify's already."""
     if original.startswith(BOM) != output.startswith(BOM):
         return "the byte order mark"
     before, after = original.splitlines(keepends=True), output.splitlines(keepends=True)
-    ends = [{line[len(line.rstrip(b"\r\n")) :] for line in lines[:-1]} for lines in (before, after)]
+    ends = [{line[len(line.rstrip(b"\r\n")) :] for line in lines} - {b""} for lines in (before, after)]
     if len(ends[0]) == 1 and ends[1] - ends[0]:
         return "the line ends"
     if original and original.endswith(b"\n") != output.endswith(b"\n"):
         return "the end of the last line"
     old, new, edited = _touched(pairs, before, after, written.lines)
     for x, y in edited:
+        if _quotes(x, before) != _quotes(y, after):
+            return f"the quotes of line {y.lineno}"
         was, now = (lines[stmt.lineno - 1][: stmt.col_offset] for lines, stmt in ((before, x), (after, y)))
         if not _same(was, now, any(first < y.lineno <= last for first, last in written.regions)):
             return f"the indentation of line {y.lineno}"
-    kept = _sequence(before, old, [x.lineno for x, _ in edited])
+    kept = _sequence(before, old | had.lines, [x.lineno for x, _ in edited])
     apart, at = _blank_round(written.apart, after), 0
     for number, line in _sequence(after, new, [y.lineno for _, y in edited]):
         if number in apart:
@@ -45,6 +55,14 @@ def changed_line(original: bytes, output: bytes, pairs: Iterable[tuple[ast.stmt,
             return f"line {number}"
         at += 1
     return f"line {kept[at][0]} of the original" if at < len(kept) else ""
+
+
+def _quotes(stmt: ast.stmt, lines: list[bytes]) -> list[bytes]:
+    """How each string of a statement begins; of a compound one those of its header."""
+    strings = [
+        n for part in header(stmt) for n in walk(part) if isinstance(n, ast.Constant) and isinstance(n.value, (str, bytes))
+    ]
+    return [match.group() for n in strings if (match := QUOTES.match(lines[n.lineno - 1], n.col_offset))]
 
 
 def _sequence(lines: list[bytes], left_out: set[int], starts: list[int]) -> list[tuple[int, bytes]]:

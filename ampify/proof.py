@@ -51,7 +51,7 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
     file = Library(finder).add(after, path)
     reading = file.reading
     names, known = reading.names, Names(before)
-    written = _written(names)
+    had, written = _written(known), _written(names)
     _imports_first(after, names)
     _own_keys(known, names)
     _protocol(reading.program, names.plain is not None)
@@ -71,12 +71,12 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
         difference = _difference(before, erased, names, pairs, written.lines)
     if difference:
         raise ProofError(f"erasing the edits does not give the original back: {difference}")
-    if changed := changed_line(original, output, pairs, written):
+    if changed := changed_line(original, output, pairs, written, had):
         raise ProofError(f"something changes outside of the edits: {changed}")
 
 
 def _written(names: Names) -> Written:
-    """Where the output speaks of the runtime, or of torch.amp's scaler and regions."""
+    """Where a file speaks of the runtime, or of torch.amp's scaler and regions."""
     eraser = _Eraser(names)
     local = set(names.runtime.values())
     written = Written(set(), [], set())

@@ -139,11 +139,13 @@ class Frames:
             for name in LINKED.intersection(fields):
                 fields[name] = copy(fields[name])
         known = self.by_name()
-        made._belong(file, _Calls(lambda key: [(call, copies[id(frame)]) for call, frame in known.get(key, ())]))
+        made.belong(file, _Calls(lambda key: [(call, copies[id(frame)]) for call, frame in known.get(key, ())]))
         return made
 
-    def _belong(self, file: File, calls: _Calls) -> None:
-        self.file, self._by_name, self._orders = file, calls, {}
+    def belong(self, file: File, calls: _Calls | None = None) -> None:
+        """Says what file of what program they are of; `calls` finds those in copies."""
+        self.file, self._orders = file, {}
+        self._by_name = calls if calls is not None else self._by_name
 
     def _frame(self, node: ast.Module | Function, parent: Frame | None, owner: ClassInfo | None) -> Frame:
         frame = Frame(node, parent, owner, self)

@@ -71,6 +71,11 @@ class File:
     def frames(self) -> Frames:
         return self.seen.frames.of(self)
 
+    def keep(self) -> None:
+        """Takes the frames as they are: no other program needs copies of them."""
+        self.frames = self.seen.frames
+        self.frames.belong(self)
+
     def calls_named(self, name: str, method: bool) -> list[tuple[ast.Call, Frame]]:
         """The calls in the file of `name(...)`, or of `x.name(...)`."""
         return self.frames.calls_named(name, method) if (name, method) in self.seen.frames.by_name() else []
@@ -210,8 +215,7 @@ class Library:
     def add(self, tree: ast.Module, path: str = "") -> File:
         """The script itself, whose statements count from 0."""
         file = self.files[path] = File(Seen(tree), path, self, APART * len(self.files))
-        file.frames = file.seen.frames  # nobody else needs copies of them
-        file.frames.file = file
+        file.keep()
         return file
 
     def file(self, path: str) -> File | None:

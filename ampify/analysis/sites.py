@@ -194,13 +194,13 @@ class _Reading:
 
     def checkpoints(self) -> None:
         """Notes where optimizers' states are saved and loaded, and where the scaler's are already."""
-        if not any(isinstance(node, ast.Attribute) and node.attr in ("state_dict", "load_state_dict") for node in self.nodes):
-            return
         scaler, stmt, found = self.sites.scaler, self.stmt, self.sites.checkpoints
-        for state in found.saved(stmt, self.nodes, self.parents, self.frame):
-            self.state(Kind.SAVE, state, self.ordinals[state.call])
         if (named := found.taken(stmt, self.frame)) is not None:
             self.state(Kind.LOAD, named)
+        if not any(isinstance(node, ast.Attribute) and node.attr in ("state_dict", "load_state_dict") for node in self.nodes):
+            return
+        for state in found.saved(stmt, self.nodes, self.parents, self.frame):
+            self.state(Kind.SAVE, state, self.ordinals[state.call])
         target = stmt.targets[0] if isinstance(stmt, ast.Assign) else None
         for value, key in found.own_keys(stmt, self.nodes):
             text = dotted(target.value) if isinstance(target, ast.Subscript) else ""

@@ -99,7 +99,7 @@ EVENTS = {
     "optimizer.step()": ["step optimizer"],
     "value = optimizer.step()": ["step optimizer"],
     "loss.backward(), optimizer.step()": ["backward", "step optimizer"],
-    "other = optimizer\nother.step()": ["step other"],
+    "other = optimizer\nother.step()": ["step optimizer"],
     "optimizer.zero_grad()": ["zero_grad optimizer"],
     "optimizer.zero_grad(set_to_none=True)": ["zero_grad optimizer"],
     "model.zero_grad()": ["zero_grad optimizer"],

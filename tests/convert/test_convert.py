@@ -90,7 +90,11 @@ def test_again(case: Case) -> None:
     assert check(output) == Result("already", output)
 
 
-SPACED = [case for case in converted_cases() if not re.search(rb"\r|^\t|^  \S", case.source, re.M)]
+# A method that looks at gradients is taken to look at those of all optimizers, where the instance says nothing of its models.
+LOOKS_AT_ALL = {"calls/method_called_as_a_tensors"}
+SPACED = [
+    case for case in converted_cases() if not re.search(rb"\r|^\t|^  \S", case.source, re.M) and case.name not in LOOKS_AT_ALL
+]
 
 
 @pytest.mark.parametrize("case", SPACED[::2], ids=lambda case: case.name)
