@@ -15,7 +15,6 @@ from ampify.analysis.names import Names
 from ampify.analysis.reached import reached
 from ampify.analysis.roles import Roles, Source
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import shown
 from ampify.analysis.uses import gone_through
 from ampify.program import Kind, Program, Refusal, Scope
 
@@ -112,9 +111,9 @@ def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
     for frame in reached(file, imported) if any(hazards.hooks(f) for o in imported for f in o.frames.all) else ():
         for call, name in hazards.hooks(frame):
             yield Refusal("AMP906", 1, 0, f"`{name}` ({os.path.relpath(frame.home.file.path)}:{call.lineno})")
-    handed = any("step" in o.names.attributes for o in imported)
-    for node, frame in ((n, f) for f in reached(file, imported) for n in hazards.handed_on(f)) if handed else ():
-        detail = f"{shown(node)} is called under another name ({os.path.relpath(frame.home.file.path)}:{node.lineno})"
+    handed = {frame for other in imported for frame in other.frames.all if any(True for _ in parts.handed_on(frame))}
+    for node, frame in ((n, f) for f in reached(file, imported) if f in handed for n in parts.handed_on(f)) if handed else ():
+        detail = f"{parts.handed_detail(node)} ({os.path.relpath(frame.home.file.path)}:{node.lineno})"
         yield Refusal("AMP904", 1, 0, detail)
     for other in imported:
         if not other.speaks_of_gradients:

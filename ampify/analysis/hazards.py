@@ -8,7 +8,6 @@ from ampify.analysis.frames import Frame
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Role
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import walk
 from ampify.program import Refusal
 
@@ -39,21 +38,6 @@ def hooks(frame: Frame) -> list[tuple[ast.Call, str]]:
     """The calls of a function that register hooks of backward passes, with the methods' names."""
     calls = [(c, c.func.attr) for c in frame.calls if isinstance(c.func, ast.Attribute)]
     return [(call, name) for call, name in calls if name in HOOKS]
-
-
-def handed_on(frame: Frame) -> Iterator[ast.Attribute]:
-    """The steps of optimizers that a function hands on instead of calling them, but for a new `step` of the optimizer's own."""
-    if "step" not in frame.home.names.attributes:
-        return
-    called = {id(call.func) for call in frame.calls}
-    for stmt in own_statements(frame.node.body):
-        if isinstance(stmt, ast.Assign) and any(isinstance(t, ast.Attribute) and t.attr == "step" for t in stmt.targets):
-            continue
-        for node in (n for part in header(stmt) for n in walk(part)):
-            if isinstance(node, ast.Attribute) and node.attr == "step" and isinstance(node.ctx, ast.Load):
-                role = frame.home.file.roles.of(node.value, frame) if id(node) not in called else Role.OTHER
-                if role in (Role.OPTIMIZER, Role.WRAPPER):
-                    yield node
 
 
 def unscaled(names: Names) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from ampify.analysis import gradients, lambdas, owners
+from ampify.analysis import gradients, lambdas, owners, parts
 from ampify.analysis.calls import Context, arguments
 from ampify.analysis.checkpoints import Checkpoints, State
 from ampify.analysis.exchange import Exchange, exchange
@@ -242,21 +242,10 @@ class _Reading:
         parent = self.parents.get(node)
         if isinstance(parent, ast.Call) and parent.func is node:
             return
-        role = self.roles.of(node.value, self.frame)
-        if node.attr == "backward":
-            refused = role is not Role.MODEL and not self.is_of_class(node.value)
-        else:  # one alone is no training step, as a plain `optimizer.step()` is none
-            refused = role in (Role.OPTIMIZER, Role.WRAPPER) and self.sites.names.mentions("backward")
-        if isinstance(node.ctx, ast.Load) and refused:
-            self.refuse("AMP904", node, f"{shown(node)} is called under another name")
-
-    def is_of_class(self, node: ast.expr) -> bool:
-        """Whether an expression is a class or a module, or an instance of a class of the program, and so no tensor."""
-        text = dotted(node)
-        if not text:
-            return isinstance(node, ast.Call) and dotted(node.func) == "super"
-        classes = (self.roles.class_named(text), self.roles.class_of(text, self.frame))
-        return text in ("self", "cls", "ctx") or text in self.sites.names.aliases or classes != (None, None)
+        if isinstance(node.ctx, ast.Load) and parts.hands_on(node, self.frame, self.roles):
+            # One without the other is no training step, however it is called.
+            if self.sites.names.mentions("step" if node.attr == "backward" else "backward"):
+                self.refuse("AMP904", node, parts.handed_detail(node))
 
     def is_conditional(self, node: ast.AST) -> bool:
         """Whether an expression is evaluated only under a condition within its statement, or several times."""
