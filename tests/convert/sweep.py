@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ampify.convert import Result, convert
 from ampify.source import is_candidate
 
-IMPORTS_TORCH = re.compile(rb"^\s*(import|from) torch\b", re.MULTILINE)
+TORCH = re.compile(rb"\btorch\b")
 SLOWEST = 5
 
 # torch's own files that are not left alone without a word, and why that is right. What they hold is code that goes backward
@@ -73,7 +73,7 @@ def swept(files: Iterable[tuple[str, Path]]) -> Iterator[Swept]:
 def wrong(one: Swept) -> str:
     """What is wrong with what became of a file; empty if nothing is."""
     name, source, result, _ = one
-    status, torch = result.status, IMPORTS_TORCH.search(source) is not None
+    status, torch = result.status, TORCH.search(source) is not None
     if result.bug:
         return result.diagnostics[0].message
     if status != "converted" and result.output != source:
