@@ -11,7 +11,7 @@ from ampify import files
 from ampify.convert import Options, Result
 from ampify.crew import Alone, Crew, Glance, Pool, Work, processors
 from ampify.graph import Component, Graph, Look
-from ampify.job import BUG, Draft, Job, Outcome, Request, Writer
+from ampify.job import BUG, Draft, Job, Outcome, Request
 from ampify.source import is_candidate
 
 POOL = 20  # files that may hold training steps: for more of them, several processes are worth their start
@@ -19,6 +19,8 @@ LOOKS = 16  # files that are looked at as one task
 
 # Told now and then what is being done, to how many files it has been, and of how many.
 Progress = Callable[[str, int, int], None]
+# Writes the files of a settled job, if they are to be written; their outcomes, by real path.
+Finish = Callable[[Job], dict[str, Outcome]]
 
 
 class _Running:
@@ -53,9 +55,9 @@ class Batch:
     """Converts the files of one call. `given` are their paths as the user gave them, by their real ones."""
 
     def __init__(
-        self, given: dict[str, str], options: Options, writer: Writer, jobs: int | None, progress: Progress | None
+        self, given: dict[str, str], options: Options, finish: Finish, jobs: int | None, progress: Progress | None
     ) -> None:
-        self._given, self._options, self._writer, self._jobs = given, options, writer, jobs
+        self._given, self._options, self._finish, self._jobs = given, options, finish, jobs
         self._progress: Progress = progress or (lambda *_: None)
         self._done = 0
 
@@ -140,7 +142,7 @@ class Batch:
                 running[task.component.files[0]].take(answer)
                 done += task.request.need is None and not task.request.trains
             for first in [first for first, each in running.items() if each.finished]:
-                yield self._writer.finish(running.pop(first).job)
+                yield self._finish(running.pop(first).job)
             self._progress("done", done, len(self._given))
 
     def _next(

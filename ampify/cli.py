@@ -185,17 +185,12 @@ class _WrongConfiguration(click.ClickException):
 
 
 def _configuration(first: str, named: str | None, isolated: bool) -> "Config":
-    """What a configuration file says: the one that is named, else the one nearest above the first path."""
+    """What the configuration of a call says; a wrong one ends it."""
     from ampify import config
     from ampify.report import streams
 
     try:
-        found = config.Config() if isolated else config.load(named) if named is not None else config.find(first)
-        if found.only or found.skip:
-            from ampify.plan.rules import RULES
-
-            config.check_codes(found, (rule.code for rule in RULES))
-        return found
+        return config.for_call(first, named, isolated)
     except config.ConfigError as error:
         raise _WrongConfiguration(streams.printable(str(error))) from None
 
@@ -208,28 +203,13 @@ def _options(
     skip: tuple[str, ...],
     unsafe: bool | None,
 ) -> "Options":
-    """What the command line says, and what the configuration says where it says nothing."""
-    from ampify.convert import Options
+    """The options of a call; a rule that is none ends it."""
+    from ampify import config
 
-    return Options(
-        dtype or configured.dtype,
-        runtime or configured.runtime or "import",
-        _skipped(only or configured.only or (), skip or configured.skip or ()),
-        bool(configured.unsafe if unsafe is None else unsafe),
-    )
-
-
-def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
-    """The rules that are left out."""
-    if not only and not skip:
-        return frozenset()
-    from ampify.plan.rules import RULES
-
-    known = {rule.code for rule in RULES}
-    for code in (*only, *skip):
-        if code not in known:
-            raise click.UsageError(f"{code} is none of the rules that can be chosen: {', '.join(sorted(known))}")
-    return frozenset(known.difference(only) if only else ()).union(skip)
+    try:
+        return config.options(configured, dtype, runtime, only, skip, unsafe)
+    except config.UnknownRuleError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @click.command(context_settings={"max_content_width": 100})

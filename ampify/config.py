@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from ampify import files
 from ampify.files import FileError
 
 if TYPE_CHECKING:
+    from ampify.convert import Options
     from ampify.ignore import Selection
 
 NAME = "pyproject.toml"
@@ -24,6 +25,10 @@ Runtime = Literal["import", "vendor", "torch"]
 
 class ConfigError(Exception):
     """A configuration that is not one; one line for people, with the file and the key or line."""
+
+
+class UnknownRuleError(Exception):
+    """A code on the command line that is no rule's; one line for people."""
 
 
 class Config(NamedTuple):
@@ -54,6 +59,51 @@ CHOICES: dict[str, tuple[str, ...]] = {"dtype": get_args(Dtype), "runtime": get_
 CODES = ("only", "skip")
 PATTERNS = ("include", "exclude")
 KEYS = Config._fields[1:]
+
+
+def for_call(first: str, named: str | None, isolated: bool) -> Config:
+    """The configuration that holds for a call: of the file that is named, else the one nearest above its first path.
+
+    An empty Config if it is to be `isolated`. Raises ConfigError, also for rules that there are not.
+    """
+    found = Config() if isolated else load(named) if named is not None else find(first)
+    if found.only or found.skip:
+        from ampify.plan.rules import RULES
+
+        check_codes(found, (rule.code for rule in RULES))
+    return found
+
+
+def options(
+    configured: Config,
+    dtype: Dtype | None,
+    runtime: Runtime | None,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    unsafe: bool | None,
+) -> Options:
+    """What the command line says, and what the configuration says where it says nothing. Raises UnknownRuleError."""
+    from ampify.convert import Options
+
+    return Options(
+        dtype or configured.dtype,
+        runtime or configured.runtime or "import",
+        _skipped(only or configured.only or (), skip or configured.skip or ()),
+        bool(configured.unsafe if unsafe is None else unsafe),
+    )
+
+
+def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
+    """The rules that are left out."""
+    if not only and not skip:
+        return frozenset()
+    from ampify.plan.rules import RULES
+
+    known = {rule.code for rule in RULES}
+    for code in (*only, *skip):
+        if code not in known:
+            raise UnknownRuleError(f"{code} is none of the rules that can be chosen: {', '.join(sorted(known))}")
+    return frozenset(known.difference(only) if only else ()).union(skip)
 
 
 def find(path: str) -> Config:

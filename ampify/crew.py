@@ -70,6 +70,7 @@ class Hand:
         self._local = Local()
 
     def do(self, task: Task) -> Answer:
+        """Does one task."""
         if isinstance(task, Glance):
             if task.beside:
                 return [look_beside(path, self._places) for path, _ in task.paths]

@@ -8,7 +8,7 @@ from ampify import files, ignore
 from ampify.batch import Batch, Progress
 from ampify.convert import Options, Result
 from ampify.files import FileError
-from ampify.job import Outcome, Writer, failed
+from ampify.job import Job, Outcome, failed
 
 # Never walked into: version control, caches, environments and build results hold nobody's training script.
 SKIPPED_DIRECTORIES = frozenset(
@@ -58,7 +58,15 @@ def run(
         elif (real := files.identity(path)) not in given:
             order.append(real)
             given[real] = path
-    yield from Batch(given, options, Writer(options, write=write, keep=keep), jobs, progress).outcomes(order)
+
+    def finish(job: Job) -> dict[str, Outcome]:
+        if all(draft.result.status != "converted" for draft in job.drafts.values()):
+            return {path: Outcome(draft.shown, b"", draft.result) for path, draft in job.drafts.items()}
+        from ampify.writing import Writer  # only here: start-up is measured
+
+        return Writer(options, write=write, keep=keep).finish(job)
+
+    yield from Batch(given, options, finish, jobs, progress).outcomes(order)
 
 
 def exit_code(outcomes: Iterable[Outcome], *, check: bool, allow_refused: bool) -> int:

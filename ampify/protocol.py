@@ -12,44 +12,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
 from ampify.program import Block, Call, Event, Kind, Scope, Stmt
+from ampify.scaler import CLEAN, MIXED, READY, SCALED, STALE, Problem, Scaler, State, Violation
 
 MAX_STATES = 3000
-
-# Gradients of one optimizer
-CLEAN, SCALED, PLAIN, STALE, MIXED = "clean", "scaled", "plain", "stale", "mixed"
-# Its stage in the scaler, reset by update()
-READY, UNSCALED, STEPPED = "ready", "unscaled", "stepped"
-
-
-class Problem(Enum):
-    """How a path can break the protocol."""
-
-    READ_SCALED = "gradients are looked at while they are scaled"
-    UNSCALED_TWICE = "gradients are unscaled twice without an update between"
-    STEPPED_TWICE = "an optimizer steps twice without an update between"
-    MIXED = "gradients of an earlier backward, no longer at the same scale, are added to"
-    NOT_SCALED = "a backward is not scaled"
-    NO_GRADIENTS = "an optimizer may step, or the scale be updated, without gradients"
-    EXCHANGED = "gradients are exchanged between processes after they are unscaled"
-    UNDECIDED = "there are too many paths to decide"
-
-
 PASSING = (Kind.SCHEDULE, Kind.HANDED, Kind.DIFFERENTIATE, Kind.SAVE, Kind.LOAD)  # these leave gradients and scale alone
 
-
-class Violation(NamedTuple):
-    problem: Problem
-    stmt: int
-    line: int
-    target: str
-
-
-State = tuple[tuple[str, str], ...]  # per optimizer: gradients, stage
 Facts = frozenset[tuple[str, bool]]
 World = tuple[State, Facts]
 Worlds = frozenset[World]
@@ -75,6 +46,7 @@ class Ends(NamedTuple):
     raises: Worlds = NONE  # an exception from any statement inside
 
     def join(self, other: Ends, falls: Worlds) -> Ends:
+        """The ways out of this and of another block; `falls` is how both go on."""
         return Ends(
             falls,
             self.breaks | other.breaks,
@@ -112,7 +84,9 @@ def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> C
             worlds = again
     except _TooMany:
         return Check((Violation(Problem.UNDECIDED, 0, scope.line, ""),), {})
-    mixed = {v._replace(line=machine.mixed_at.get(v.target, v.line)) for v in machine.violations if v.problem is Problem.MIXED}
+    mixed = {
+        v._replace(line=machine.scaler.mixed_at.get(v.target, v.line)) for v in machine.violations if v.problem is Problem.MIXED
+    }
     found = mixed.union(v for v in machine.violations if v.problem is not Problem.MIXED)
     return Check(tuple(sorted(found, key=lambda v: (v.stmt, v.problem.value, v.target, v.line))), machine.pending)
 
@@ -125,16 +99,15 @@ def _start(scope: Scope, machine: _Machine) -> Worlds:
 
 
 class _Machine:
+    """Walks over the statements of a scope with all worlds at once."""
+
     def __init__(self, scope: Scope, overlay: Overlay, strict: bool) -> None:
-        self.keys = [o.key for o in scope.optimizers]
-        self.at = {key: i for i, key in enumerate(self.keys)}
-        self.shares = scope.shares()
+        self.scaler = Scaler(scope, overlay.plain)
+        self.keys, self.violations = self.scaler.keys, self.scaler.violations
         self.overlay, self.strict = overlay, strict
         regions = [s for s in scope.run() if s.autocast]
         self.covered = overlay.covered.union(*(range(s.number, s.end) for s in regions))
-        self.violations: set[Violation] = set()
         self.pending: dict[int, frozenset[str]] = {}
-        self.mixed_at: dict[str, int] = {}  # the backward that first added to gradients of another scale
         self.call: Call | None = None  # that is being run
         self.raised: Worlds = NONE  # in functions that the statement at hand runs
         self.local = {key for s in scope.run() for e in s.events if e.kind is Kind.CREATE for key in e.targets}
@@ -147,7 +120,7 @@ class _Machine:
         for state, _ in worlds:
             for key, (grads, _) in zip(self.keys, state, strict=True):
                 if grads in (STALE, MIXED):
-                    line = self.mixed_at.get(key, scope.line)
+                    line = self.scaler.mixed_at.get(key, scope.line)
                     self.violations.add(Violation(Problem.MIXED, scope.number, line, key))
 
     def called_again(self, worlds: Worlds) -> Worlds:
@@ -164,6 +137,7 @@ class _Machine:
     # statements --------------------------------------------------------------------------------------
 
     def block(self, body: Block, worlds: Worlds) -> Ends:
+        """Runs statements one after the other."""
         ends = Ends(worlds)
         for stmt in body:
             if not ends.falls:
@@ -173,6 +147,7 @@ class _Machine:
         return ends
 
     def stmt(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        """Runs one statement, with the events that planning puts before and after it."""
         if len(worlds) > MAX_STATES:
             raise _TooMany
         # The scaler's own bookkeeping does not fail half-way; any other statement may raise before it has done anything.
@@ -215,6 +190,7 @@ class _Machine:
         return frozenset((tuple(fresh if i in new else pair for i, pair in enumerate(state)), facts) for state, facts in worlds)
 
     def inside(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        """Runs what a statement itself does, and its blocks."""
         if stmt.kind in ("break", "continue", "return", "raise"):
             worlds = self.events(stmt, worlds)
             if self.call is None:
@@ -257,6 +233,7 @@ class _Machine:
         return frozenset((state, frozenset(f for f in facts if f[0] not in gone)) for state, facts in worlds)
 
     def branch(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        """An `if`: worlds that know the outcome of its test take one arm only."""
         then, otherwise = stmt.blocks[0], stmt.blocks[1] if len(stmt.blocks) > 1 else ()
         taken, skipped = set(), set()
         for state, facts in worlds:
@@ -273,6 +250,7 @@ class _Machine:
         return first.join(second, first.falls | second.falls)
 
     def loop(self, stmt: Stmt, worlds: Worlds) -> Ends:
+        """A loop: again and again, until no new world comes up."""
         if stmt.each:
             # Every optimizer of the collection runs through the body once, and what it does concerns that one alone. So for
             # each of them it is as if the body ran once, and it runs so for their common key.
@@ -327,88 +305,11 @@ class _Machine:
         if waiting:
             self.pending[stmt.number] = self.pending.get(stmt.number, frozenset()) | waiting
 
-    # events ------------------------------------------------------------------------------------------
-
     def apply(self, event: Event, stmt: Stmt, worlds: Worlds) -> Worlds:
         if event.kind in PASSING or (event.soft and stmt.number in self.covered):
             return worlds  # a call inside a region computes; it does not look at gradients
         if event.kind is Kind.CALL:
             return self.run(event.calls, worlds)
         if event.kind is Kind.BACKWARD and self.strict and not event.done:
-            self.violate(Problem.NOT_SCALED, stmt, event, "")
-        return frozenset((self.transition(event, stmt, state), facts) for state, facts in worlds)
-
-    def transition(self, event: Event, stmt: Stmt, state: State) -> State:
-        now = [list(pair) for pair in state]
-        if event.kind is Kind.BACKWARD:
-            for key, pair in zip(self.keys, now, strict=True):
-                if pair[0] in (PLAIN, STALE):
-                    self.mixed_at[key] = min(event.line, self.mixed_at.get(key, event.line))
-                pair[0] = SCALED if pair[0] in (CLEAN, SCALED) else MIXED
-        elif event.kind is Kind.UNIT:
-            # Its gradients may touch any optimizer, and its update ends the scale of what was there before.
-            cleared = frozenset.intersection(*(call.clears for call in event.calls)) if event.calls else frozenset()
-            for key, pair in zip(self.keys, now, strict=True):
-                after = STALE if pair[0] == SCALED else PLAIN if pair[0] in (CLEAN, PLAIN) else MIXED
-                pair[0], pair[1] = CLEAN if key in cleared else after, READY
-        elif event.kind is Kind.UPDATE:
-            if self.overlay.plain and now and all(pair[1] == READY for pair in now):
-                self.violate(Problem.NO_GRADIENTS, stmt, event, "")
-            for pair in now:
-                pair[0] = STALE if pair[0] == SCALED else pair[0]
-                pair[1] = READY
-        else:
-            for key in event.targets:
-                if key in self.at:
-                    self.single(event, stmt, now, key)
-        return tuple((grads, stage) for grads, stage in now)
-
-    def single(self, event: Event, stmt: Stmt, now: list[list[str]], key: str) -> None:
-        """An event of one optimizer."""
-        pair = now[self.at[key]]
-        grads, stage = pair
-        if self.overlay.plain and event.kind in (Kind.UNSCALE, Kind.STEP) and grads == CLEAN:
-            self.violate(Problem.NO_GRADIENTS, stmt, event, key)
-        if event.kind is Kind.ZERO:
-            pair[0] = CLEAN
-        elif event.kind is Kind.CREATE:
-            pair[0], pair[1] = CLEAN, READY
-        elif event.kind in (Kind.READ, Kind.REPLACE):
-            if grads == SCALED:
-                self.violate(Problem.READ_SCALED, stmt, event, key)
-            elif grads in (STALE, MIXED) and not event.soft:
-                self.violate(Problem.MIXED, stmt, event, key)
-            if event.kind is Kind.REPLACE and grads == CLEAN:
-                pair[0] = PLAIN
-        elif event.kind is Kind.EXCHANGE:
-            if stage != READY:  # each process has looked for overflows among its own
-                self.violate(Problem.EXCHANGED, stmt, event, key)
-        elif event.kind is Kind.UNSCALE:
-            if stage != READY:
-                self.violate(Problem.UNSCALED_TWICE, stmt, event, key)
-            elif grads in (STALE, MIXED, PLAIN):
-                self.violate(Problem.MIXED, stmt, event, key)
-            pair[0], pair[1] = CLEAN if grads == CLEAN else PLAIN, UNSCALED
-            self.share(now, key)
-        elif event.kind is Kind.STEP:
-            if stage == STEPPED:
-                self.violate(Problem.STEPPED_TWICE, stmt, event, key)
-            elif event.closure >= 0:
-                pair[0] = SCALED  # the closure's gradients, which the step unscales
-            elif grads in (STALE, MIXED) or (grads == PLAIN and stage == READY) or (grads == SCALED and stage == UNSCALED):
-                self.violate(Problem.MIXED, stmt, event, key)
-            pair[0], pair[1] = CLEAN if grads == CLEAN else PLAIN, STEPPED
-            self.share(now, key)
-
-    def share(self, now: list[list[str]], key: str) -> None:
-        """Unscaling one optimizer unscales a part of the gradients of those that share parameters with it."""
-        for other in self.shares.get(key, ()):
-            pair = now[self.at[other]]
-            if pair[0] in (SCALED, STALE):
-                pair[0] = MIXED
-
-    def violate(self, problem: Problem, stmt: Stmt, event: Event, key: str) -> None:
-        line = event.line or stmt.line
-        self.violations.add(
-            Violation(problem, stmt.number, self.mixed_at.get(key, line) if problem is Problem.MIXED else line, key)
-        )
+            self.scaler.violate(Problem.NOT_SCALED, stmt, event, "")
+        return frozenset((self.scaler.after(event, stmt, state), facts) for state, facts in worlds)

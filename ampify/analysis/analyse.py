@@ -13,8 +13,9 @@ from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.library import File, Library
 from ampify.analysis.names import Names
 from ampify.analysis.reached import reached
-from ampify.analysis.roles import Roles, Source
+from ampify.analysis.roles import Roles
 from ampify.analysis.sites import Sites
+from ampify.analysis.sources import Source
 from ampify.analysis.uses import gone_through
 from ampify.program import Kind, Program, Refusal, Scope
 

@@ -7,7 +7,8 @@ import ast
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.operators import LOSSES
-from ampify.analysis.roles import FLUENT, Roles, Source
+from ampify.analysis.roles import Roles
+from ampify.analysis.sources import FLUENT, Source
 from ampify.analysis.syntax import own_statements
 
 

@@ -12,7 +12,8 @@ from ampify.analysis.callees import layers, results
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.operators import ARITHMETIC, COMPLEX, FLOATS, KEEPING, LEARNED, REAL, SEVERAL, SHARED, TUPLES
-from ampify.analysis.roles import Roles, element
+from ampify.analysis.roles import Roles
+from ampify.analysis.sources import element
 from ampify.analysis.syntax import is_false
 
 OF_TENSORS = KEEPING | SHARED | ARITHMETIC | LEARNED | FLOATS | REAL | {"to", "float", "cuda", "clone"}

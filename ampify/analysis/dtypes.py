@@ -7,7 +7,8 @@ import ast
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.operators import LIKE, NEW, PICKING, dtype_asked
-from ampify.analysis.roles import Roles, element
+from ampify.analysis.roles import Roles
+from ampify.analysis.sources import element
 
 KEEPING = frozenset(  # functions and methods that move elements, or pick some, which autocast leaves alone
     (
@@ -51,6 +52,7 @@ def _roots(node: ast.expr, path: tuple[int, ...], frame: Frame, roles: Roles, me
 
 
 def _named(text: str, frame: Frame, roles: Roles, met: Roots) -> Roots:
+    """The roots of all that a name may hold."""
     bound = roles.frames.lookup(text, frame)
     if not bound:
         return frozenset({(frame, text)})

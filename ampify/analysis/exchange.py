@@ -50,6 +50,8 @@ def _is_collective(call: ast.Call, names: Names) -> bool:
 
 
 class _Reading:
+    """The reading of one function: which names hold gradients, or what they are gathered in."""
+
     def __init__(self, frame: Frame, names: Names) -> None:
         self.frame, self.names = frame, names
         self.derived: set[str] = set()  # the names of what gradients are gathered in
@@ -60,6 +62,7 @@ class _Reading:
                 self.derive(stmt)
 
     def derive(self, stmt: ast.stmt) -> None:
+        """Notes the names that a statement gives something made of gradients."""
         value = stmt.value if isinstance(stmt, (ast.Assign, ast.AugAssign, ast.AnnAssign)) else None
         targets: list[ast.expr] = stmt.targets if isinstance(stmt, ast.Assign) else []
         if isinstance(stmt, (ast.AugAssign, ast.AnnAssign)):

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from ampify.analysis import gradients, owners
+from ampify.analysis import owners
 from ampify.analysis.calls import Context, arguments
+from ampify.analysis.detached import is_detached, is_gradient, is_plain
 from ampify.analysis.facts import Facts, Raw
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.roles import Role, Source
+from ampify.analysis.optimizers import View, built_with, concerned, is_wrapper
 from ampify.analysis.sites import Sites
-from ampify.analysis.syntax import blocks_of, combines, is_false, own_statements, shown, uses_of
-from ampify.analysis.vocabulary import DETACHING
+from ampify.analysis.sources import Source
+from ampify.analysis.syntax import blocks_of, combines, own_statements, shown, uses_of
 from ampify.analysis.walk import walk
-from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt, overlap
+from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
-NUMBERS = frozenset({"item", "tolist", "numpy", "int", "float", "bool", "str", "len"})  # what gives no tensor
 PURE_CALLS = frozenset({"len", "isinstance", "int", "bool"})
 
 
@@ -49,18 +48,6 @@ class Builders(dict[Frame, "Builder"]):
         builder = Builder(file.sites, file.numbers, frame, self)
         builder.read()
         return builder
-
-
-class _View(NamedTuple):
-    """A scope as it is built: what the names of the function at hand mean in it, its optimizers, and the reasons against it."""
-
-    context: Context
-    optimizers: tuple[Optimizer, ...]
-    refusals: list[Refusal]
-
-    def roots(self, raw: Raw) -> frozenset[str]:
-        """What an event touches, by the names of the scope; see Raw."""
-        return owners.outside(raw.roots, self.context)
 
 
 class Builder:
@@ -110,7 +97,7 @@ class Builder:
         for group, other in self.sites.groups.confused(list(steps), self.frame):
             detail = f"`{other}` may be one of `{group.removesuffix(GROUP)}`"
             self.found.append(Refusal("AMP913", steps[group].line, steps[group].column, detail))
-        view = _View(context, tuple(optimizers.values()), self.found)
+        view = View(context, tuple(optimizers.values()), self.found)
         body = self._block(node.body, view)
         return Scope(
             self.frame.name,
@@ -171,7 +158,7 @@ class Builder:
                             builder._gather(inner, optimizers)
 
     def _optimizer(self, key: str, context: Context) -> Optimizer:
-        return Optimizer(context.key(key), self._owned_in(key, context), self._wraps(key))
+        return Optimizer(context.key(key), self._owned_in(key, context), is_wrapper(key, self.frame, self.roles))
 
     def _owned_in(self, key: str, context: Context) -> frozenset[str]:
         """The roots of what an optimizer was built with, by the names of the scope; of a parameter, as this call passes it."""
@@ -179,7 +166,7 @@ class Builder:
         if given and context.outer is not None:
             if found := self.builders[context.outer.frame]._owned_in(given, context.outer):
                 return found
-        return owners.outside(self._owned(key), context)
+        return owners.outside(built_with(key, self.frame, self.sites), context)
 
     def _runs(self, raw: Raw, context: Context) -> Iterator[tuple[Builder, Context]]:
         """The functions that a call runs for a training step or a part of one, and what their names mean."""
@@ -188,7 +175,7 @@ class Builder:
             passed = arguments(raw.runs[0], target, self.frame, self.roles) if raw.runs else {}
             yield builder, Context(target, builder.number, context, passed)
 
-    def _calls(self, raw: Raw, view: _View) -> tuple[Call, ...]:
+    def _calls(self, raw: Raw, view: View) -> tuple[Call, ...]:
         """The functions that a call runs, with what they do where that is a part of the training step."""
         found = []
         for builder, context in self._runs(raw, view.context):
@@ -199,7 +186,7 @@ class Builder:
             found.append(Call(builder.number, builder.frame.name, body, texts, context.uses(), builder.local(), clears))
         return tuple(found)
 
-    def _clears_last(self, view: _View) -> frozenset[str]:
+    def _clears_last(self, view: View) -> frozenset[str]:
         """The optimizers whose gradients the function clears on every path, with no backward behind."""
         cleared: set[str] = set()
         for stmt in reversed(_straight(self.frame.node.body)):
@@ -210,57 +197,12 @@ class Builder:
                 cleared.update(key for r in inside if r.kind is Kind.ZERO for key in self._event(r, view).targets)
         return frozenset(cleared)
 
-    def _wraps(self, key: str) -> bool:
-        return not key.endswith(GROUP) and self.roles.of(ast.parse(key, mode="eval").body, self.frame) is Role.WRAPPER
-
-    def _owned(self, key: str) -> frozenset[str]:
-        """The roots of what an optimizer was built with; empty when its construction is not in sight."""
-        if key.endswith(GROUP):
-            return self.sites.groups.roots(key, self.frame)
-        roots: set[str] = set()
-        for value, where in self.roles.sources(key, self.frame):
-            if isinstance(value, ast.Call) and not self._constructs(value, where):
-                # A factory: what it is handed is what it builds on.
-                roots |= {t for t in gradients.touched(value, where, self.roles) if not t.startswith("@")}
-            elif isinstance(value, ast.Call):
-                given = value.args[:1] or [k.value for k in value.keywords if k.arg == "params"]
-                for argument in given:
-                    roots |= owners.roots(argument, where, self.roles)
-        for call, where in self.sites.frames.calls_named("add_param_group", True) if roots else ():
-            same = isinstance(call.func, ast.Attribute) and dotted(call.func.value) == key
-            if (same or where is not self.frame) and call.args:
-                roots |= owners.roots(call.args[0], where, self.roles)
-        return frozenset(roots)
-
-    def _constructs(self, call: ast.Call, frame: Frame) -> bool:
-        """Whether a call builds an optimizer, and so takes the parameters first; `model.configure_optimizers(...)` does not."""
-        last = self.roles.at(frame).callee(call.func).rpartition(".")[2]
-        return last == "*" or last[:1].isupper()
-
-    # whose gradients ---------------------------------------------------------------------------------
-
-    def _event(self, raw: Raw, view: _View) -> Event:
+    def _event(self, raw: Raw, view: View) -> Event:
+        """The event that a raw one is in this scope."""
         closure = self.numbers[raw.closure][0] if isinstance(raw.closure, ast.stmt) else -1
-        if raw.key:
-            targets: tuple[str, ...] = (view.context.key(raw.key),)
-            if raw.kind is Kind.ZERO and raw.key.endswith(GROUP):
-                members = targets[0].removesuffix("*]")
-                targets += tuple(o.key for o in view.optimizers if o.key != targets[0] and o.key.startswith(members))
-        elif raw.kind is Kind.HANDED:
-            targets = tuple(sorted(r[1:] for r in view.roots(raw)))
-        elif raw.kind in (Kind.READ, Kind.REPLACE):
-            targets = _owners(raw, view)
-        elif raw.kind is Kind.EXCHANGE:
-            targets = _cleared(view.roots(raw), view)
-            if view.optimizers and (not targets or set(targets) != set(_owners(raw, view))):
-                view.refusals.append(Refusal("AMP917", raw.line, raw.column, "some gradients stay with their process"))
-        elif raw.kind is Kind.ZERO:
-            targets = _cleared(view.roots(raw), view)
-        else:
-            targets = tuple(sorted(raw.roots))
         return Event(
             raw.kind,
-            targets,
+            concerned(raw, view),
             raw.line,
             raw.column,
             raw.call,
@@ -276,7 +218,7 @@ class Builder:
 
     # statements --------------------------------------------------------------------------------------
 
-    def _block(self, body: list[ast.stmt], view: _View) -> tuple[Stmt, ...]:
+    def _block(self, body: list[ast.stmt], view: View) -> tuple[Stmt, ...]:
         built = []
         cleared: frozenset[str] = frozenset()  # models cleared one by one, since the last backward
         for stmt in body:
@@ -290,7 +232,8 @@ class Builder:
             built.append(item)
         return tuple(built)
 
-    def _stmt(self, stmt: ast.stmt, cleared: frozenset[str], view: _View) -> Stmt:
+    def _stmt(self, stmt: ast.stmt, cleared: frozenset[str], view: View) -> Stmt:
+        """The statement as planning knows it; `cleared` are the models that had their gradients cleared before it."""
         index, end = self.numbers[stmt]
         facts = self.facts.get(stmt)
         blocks = tuple(self._block(b, view) for b in self._arms(stmt))
@@ -317,8 +260,8 @@ class Builder:
             facts.binds if facts else frozenset(),
             facts.compute if facts else Stmt._field_defaults["compute"],
             facts.barrier if facts else None,
-            detached=isinstance(stmt, ast.Assign) and (_is_detached(stmt.value) or self._is_gradient(stmt.value)),
-            plain=isinstance(stmt, ast.Assign) and self._is_plain(stmt.value),
+            detached=isinstance(stmt, ast.Assign) and (is_detached(stmt.value) or is_gradient(stmt.value, self.sites.names)),
+            plain=isinstance(stmt, ast.Assign) and is_plain(stmt.value, self.frame, self.roles),
             renames=isinstance(stmt, ast.Assign) and isinstance(stmt.value, (ast.Name, ast.Attribute, ast.Subscript)),
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
             combines=combines(stmt),
@@ -346,19 +289,6 @@ class Builder:
             built = built._replace(each=self.sites.groups.member(stmt, self.frame))
         return built
 
-    def _is_gradient(self, value: ast.expr) -> bool:
-        """Whether a value is a gradient without a graph: what it was taken of is no part of a loss."""
-        while isinstance(value, ast.Subscript):
-            value = value.value
-        if not isinstance(value, ast.Call) or self.sites.names.resolve(value.func) != "torch.autograd.grad":
-            return False
-        return all(k.arg != "create_graph" or is_false(k.value) for k in value.keywords) and len(value.args) < 5
-
-    def _is_plain(self, value: ast.expr) -> bool:
-        """Whether an expression calls a function of the program that returns nothing but numbers and arrays."""
-        returned = self.roles.returns(value, self.frame)
-        return bool(returned) and all(_is_number(v) for v, _ in returned)
-
     @staticmethod
     def _arms(stmt: ast.stmt) -> list[list[ast.stmt]]:
         """The blocks in the order that Stmt documents."""
@@ -378,7 +308,7 @@ class Builder:
         }  # fmt: skip
         return names.get(type(stmt), "simple")
 
-    def _with_test(self, built: Stmt, test: ast.expr, view: _View) -> Stmt:
+    def _with_test(self, built: Stmt, test: ast.expr, view: View) -> Stmt:
         """Keeps the condition of an `if` that decides about events or jumps, if its value stays the same between evaluations."""
         if not any(s.events or s.kind in ("break", "continue", "return") for s in built.walk()):
             return built
@@ -403,45 +333,6 @@ class Builder:
         return reads and any(s.barrier is Barrier.WRITE and s.kind == "simple" for s in inner)
 
 
-def _owners(raw: Raw, view: _View) -> tuple[str, ...]:
-    """The optimizers that own what a gradient is read of; all that may, where their parameters are not in sight."""
-    given = view.roots(raw)
-    direct = frozenset(r[1:] for r in given if r.startswith("="))
-    groups = {r[1:] for r in given if r.startswith("@")}
-    roots = frozenset(r for r in given if r[0] not in "=@")
-    named = tuple(o.key for o in view.optimizers if o.key in groups)
-    frame, frames = view.context.frame, view.context.frame.home
-    unnamed = [r[1:] for r in raw.roots if r.startswith("@") and view.context.key(r[1:]) not in named]
-    if any(not g or any(b.how == "for" for b in frames.lookup(g, frame, linked=True)) for g in unnamed):
-        return tuple(o.key for o in view.optimizers)  # of one optimizer of several, whichever it is
-    if not given:
-        return tuple(o.key for o in view.optimizers)
-    if named and not roots and not direct:
-        return named
-    owners = tuple(o.key for o in view.optimizers if o.key in groups or overlap(roots | direct, o.roots))
-    if owners or not view.optimizers or (groups and not roots):
-        return owners
-    unknown = tuple(o.key for o in view.optimizers if not o.roots)
-    if raw.soft:
-        return unknown
-    if direct or not unknown:
-        return ("?",)
-    return unknown
-
-
-def _cleared(roots: frozenset[str], view: _View) -> tuple[str, ...]:
-    """The optimizers all of whose gradients are gone after the models in `roots` cleared theirs."""
-    if "*" in roots:
-        return tuple(o.key for o in view.optimizers)
-    if len(view.optimizers) == 1 and not view.optimizers[0].roots and not view.optimizers[0].key.endswith(GROUP):
-        return (view.optimizers[0].key,)
-    return tuple(
-        o.key
-        for o in view.optimizers
-        if o.roots and all(any(own == r or own.startswith((r + ".", r + "[")) for r in roots) for own in o.roots)
-    )
-
-
 def _straight(body: list[ast.stmt]) -> list[ast.stmt]:
     """The statements that run one after the other, those under a `with` among them."""
     found: list[ast.stmt] = []
@@ -459,24 +350,3 @@ def _inert(stmt: Stmt) -> Stmt:
 def _sets_aside(facts: Facts) -> bool:
     """Whether a statement may compute a loss that another function uses."""
     return facts.compute in (Compute.FORWARD, Compute.MATMUL)
-
-
-def _is_number(value: ast.expr) -> bool:
-    """Whether a value is a number or an array, or several of them, as the expression shows it."""
-    if isinstance(value, (ast.Tuple, ast.List)):
-        return all(_is_number(element) for element in value.elts)
-    if isinstance(value, ast.Call):
-        called = value.func.attr if isinstance(value.func, ast.Attribute) else dotted(value.func)
-        return called in NUMBERS
-    return isinstance(value, ast.Constant)
-
-
-def _is_detached(value: ast.expr) -> bool:
-    """Whether a chain of calls ends in, or passes through, one whose result has no gradient."""
-    while isinstance(value, (ast.Call, ast.Attribute, ast.Subscript)):
-        if isinstance(value, ast.Attribute) and value.attr in DETACHING:
-            return True
-        if isinstance(value, ast.Call) and dotted(value.func) in ("int", "float", "bool", "str", "len"):
-            return True
-        value = value.func if isinstance(value, ast.Call) else value.value
-    return False

@@ -65,6 +65,7 @@ class Frame:
         return getattr(self.node, "name", "<module>")
 
     def chain(self) -> Iterator[Frame]:
+        """The function, and those that it stands in, outwards to the module."""
         frame: Frame | None = self
         while frame is not None:
             yield frame
@@ -159,6 +160,7 @@ class Frames:
         return frame
 
     def _visit(self, node: ast.AST, frame: Frame) -> None:
+        """Notes what a node and all in it bind and call."""
         if node.__class__ not in TOLD:
             for child in children(node):
                 self._visit(child, frame)
@@ -236,6 +238,7 @@ class Frames:
         return text
 
     def _bind(self, target: ast.expr, value: ast.expr, path: tuple[int, ...], how: str, frame: Frame) -> None:
+        """Notes what the names of a target get: what is at `path` in the value."""
         if isinstance(target, (ast.Tuple, ast.List)):
             for i, element in enumerate(target.elts):
                 self._bind(element, value, (*path, i), how, frame)

@@ -51,6 +51,7 @@ def unscaled(names: Names) -> Iterator[tuple[int, str]]:
 
 
 def _call(call: ast.Call, frame: Frame, names: Names, sites: Sites) -> Iterator[Refusal]:
+    """The reasons in one call."""
     name = names.resolve(call.func)
     at = (call.lineno, call.col_offset)
     attr = call.func.attr if isinstance(call.func, ast.Attribute) else ""

@@ -38,7 +38,8 @@ from ampify.analysis.operators import (
     WRAPPING,
     dtype_asked,
 )
-from ampify.analysis.roles import Role, Roles, element
+from ampify.analysis.roles import Role, Roles
+from ampify.analysis.sources import element
 from ampify.analysis.vocabulary import MATMULS
 from ampify.analysis.walk import walk
 
@@ -112,6 +113,7 @@ class Kinds:
     # expressions -------------------------------------------------------------------------------------
 
     def _kind(self, node: ast.expr) -> Kind:
+        """What an expression gives."""
         if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
             return self._place(node)
         if isinstance(node, ast.Call):
@@ -136,6 +138,7 @@ class Kinds:
         return self.of(node.value) if isinstance(node, ast.NamedExpr) else UNKNOWN
 
     def _place(self, node: ast.Name | ast.Attribute | ast.Subscript) -> Kind:
+        """What a name, an attribute or an element holds."""
         text = dotted(node)
         if text in self.named:
             return self.named[text]
@@ -189,6 +192,7 @@ class Kinds:
         return (asked or TENSOR) if last in WRAPPING else UNKNOWN
 
     def _call(self, node: ast.Call) -> Kind:
+        """What a call gives."""
         name = self.roles.names.resolve(node.func)
         last = name.rpartition(".")[2]
         asked = self._asked(node)
@@ -230,6 +234,7 @@ class Kinds:
         return min(found, default=UNKNOWN)
 
     def _method(self, node: ast.Call, func: ast.Attribute, asked: Kind | None) -> Kind:
+        """What a method gives that is called on a tensor."""
         method, receiver = func.attr, self.of(func.value)
         if receiver is UNKNOWN and not self._fits(node, func):
             return UNKNOWN

@@ -14,6 +14,8 @@ from ampify.analysis.names import dotted
 
 
 class Degree(Enum):
+    """How a value depends on the incoming gradient: not at all, linearly, as a zero, or in another way."""
+
     FREE = 0
     LINEAR = 1
     ZERO = 2
@@ -52,6 +54,8 @@ def nonlinear(function: Function, follow: Follow = lambda call: None) -> ast.AST
 
 
 class _Reader:
+    """Follows the statements of a backward; `wrong` is the first place that is not linear."""
+
     def __init__(self, values: Values, follow: Follow, depth: int = 0) -> None:
         self.values, self.follow, self.depth = values, follow, depth
         self.results: list[Degree] = []  # of a function that a backward calls

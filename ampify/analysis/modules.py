@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from ampify.analysis.frames import Binding, Frame, Frames
 from ampify.analysis.names import Names, dotted
-from ampify.analysis.roles import FLUENT, WRAPPER_CLASSES, WRAPPERS, Roles, element
+from ampify.analysis.roles import Roles
+from ampify.analysis.sources import FLUENT, element
+from ampify.analysis.spelling import WRAPPER_CLASSES, WRAPPERS
 from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import walk
 
@@ -70,6 +72,7 @@ class Modules:
         return list(self._built(node, frame, None))
 
     def _built(self, node: ast.expr, frame: Frame, place: Place | None) -> Iterator[Built]:
+        """What builds the module, through wrappers, functions and names; `place` is where it is bound."""
         while isinstance(node, ast.Call):
             name = self.roles.callee(node.func)
             if isinstance(node.func, ast.Attribute) and node.func.attr in FLUENT and not name.startswith("torch."):
@@ -94,6 +97,7 @@ class Modules:
             yield from self._known[key]
 
     def _named(self, node: ast.expr, frame: Frame) -> Iterator[Built]:
+        """What builds the modules that a name may stand for."""
         text = dotted(node)
         found = [(b, text) for b in self.frames.lookup(text, frame)]
         if not found and isinstance(node, ast.Attribute):

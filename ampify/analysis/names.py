@@ -91,6 +91,7 @@ class Names:
         self.scaler = self.runtime.get("scaler", "") or (self.plain.scaler if self.plain else "")
 
     def _read_imports(self) -> None:
+        """Notes what the imports bind."""
         for node in self.nodes.imports:
             if isinstance(node, ast.Import):
                 for alias in node.names:

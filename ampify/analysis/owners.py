@@ -7,7 +7,9 @@ import ast
 from ampify.analysis.calls import Context
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.roles import FLUENT, WRAPPER_CLASSES, Roles, element
+from ampify.analysis.roles import Roles
+from ampify.analysis.sources import FLUENT, element
+from ampify.analysis.spelling import WRAPPER_CLASSES
 from ampify.analysis.walk import children, walk
 from ampify.program import first
 

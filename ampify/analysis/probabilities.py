@@ -10,7 +10,8 @@ from ampify.analysis.frames import Binding, Frame, Frames
 from ampify.analysis.modules import Built, Modules, Place
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.operators import MULTIPLYING
-from ampify.analysis.roles import Roles, element
+from ampify.analysis.roles import Roles
+from ampify.analysis.sources import element
 from ampify.analysis.syntax import blocks_of, own_statements
 
 SQUASHING = frozenset(
@@ -82,6 +83,7 @@ class Probabilities:
     # values ------------------------------------------------------------------------------------------
 
     def _follow(self, node: ast.expr, path: Path, aside: bool) -> Iterator[Origin]:
+        """Where that comes from which is at a path in an expression."""
         if (node, path) in self._seen:
             return
         self._seen.add((node, path))

@@ -35,6 +35,7 @@ class Summary(NamedTuple):
     binds: frozenset[str] = frozenset()  # what it sets or changes of its parameters, its instance and the module
 
     def join(self, other: Summary) -> Summary:
+        """What two functions do, one or the other."""
         return Summary(
             self.backward or other.backward,
             self.step or other.step,

@@ -121,10 +121,12 @@ def _is_arithmetic(node: ast.expr) -> bool:
 
 
 def is_none(node: ast.AST) -> bool:
+    """Whether an expression is `None`."""
     return isinstance(node, ast.Constant) and node.value is None
 
 
 def is_false(node: ast.AST) -> bool:
+    """Whether an expression is a constant that counts as false."""
     return isinstance(node, ast.Constant) and not node.value
 
 
@@ -153,6 +155,8 @@ def defs_and_uses(stmt: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _targets(stmt: ast.stmt) -> Iterator[ast.expr]:
+    """The names, attributes and elements that a statement assigns to, taken out of tuples."""
+
     def flatten(node: ast.expr) -> Iterator[ast.expr]:
         if isinstance(node, (ast.Tuple, ast.List)):
             for element in node.elts:

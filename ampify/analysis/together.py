@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from ampify.analysis.existing import amp_in_use
 from ampify.analysis.flow import Builder
 from ampify.analysis.library import MODULES, File
-from ampify.analysis.roles import Role, Source
+from ampify.analysis.roles import Role
+from ampify.analysis.sources import Source
 from ampify.analysis.uses import gone_through
 from ampify.program import Elsewhere, Event, Kind, Scope
 from ampify.source import is_candidate

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from ampify.analysis.frames import FUNCTIONS, ClassInfo, Frame, Frames
 from ampify.analysis.names import dotted
-from ampify.analysis.roles import Roles, Source
+from ampify.analysis.roles import Roles
+from ampify.analysis.sources import Source
 from ampify.analysis.vocabulary import GOING_THROUGH
 from ampify.analysis.walk import children, walk
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from ampify.plan.edits import Wrap
 from ampify.plan.places import Places
+from ampify.plan.slices import STRONG, made_of, slice_of
 from ampify.program import Barrier, Block, Call, Compute, Kind, Program, Refusal, Scope, Stmt, first
-
-STRONG = (Compute.FORWARD, Compute.MATMUL)
 
 
 class Regions:
@@ -57,7 +56,7 @@ class Regions:
         """The statements that compute what is wanted before a statement: in its function, where that is called, or where
         attributes and the like were set aside for it."""
         left = set(wanted)
-        found = self._inside(scope, _slice(at, left, self.places[scope.path, scope.number]), seen)
+        found = self._inside(scope, slice_of(at, left, self.places[scope.path, scope.number]), seen)
         if found and not scope.part:
             return found
         found |= self._set_aside(scope, at, left)
@@ -95,10 +94,10 @@ class Regions:
             for stmt in other.statements():
                 names = {n for n in stmt.defs & kept if first(n) != "self" or other.family & scope.family}
                 if names and other is not scope:
-                    more = _slice(stmt, set(names), self.places[other.path, other.number], kept=True)
+                    more = slice_of(stmt, set(names), self.places[other.path, other.number], kept=True)
                     used |= names if more else set()
                     found |= more
-        return found | _follow(at, used, self.places[scope.path, scope.number]) if found else found
+        return found | made_of(at, used, self.places[scope.path, scope.number]) if found else found
 
     def _refuse(self, scope: Scope) -> None:
         """Notes the statements of a scope that would be in a region and must not."""
@@ -120,7 +119,7 @@ def _underflowing(scope: Scope, places: Places, inside: frozenset[int]) -> Itera
     for stmt in scope.statements():
         for event in stmt.events:
             if event.kind is Kind.DIFFERENTIATE and event.done and event.loss:
-                if inside & _slice(stmt, set(event.loss), places):
+                if inside & slice_of(stmt, set(event.loss), places):
                     yield Refusal("AMP902", event.line, event.column, "")
 
 
@@ -131,106 +130,6 @@ def plan_evaluation(scope: Scope) -> list[Wrap]:
         return wraps  # probes for shapes
     _place_evaluation(scope.body, scope.no_grad, wraps)
     return wraps
-
-
-# slicing ---------------------------------------------------------------------------------------------
-
-
-def _slice(backward: Stmt, wanted: set[str], places: Places, kept: bool = False) -> set[int]:
-    """The indices of the statements that compute a loss from a model call or a tensor operation on, before a backward.
-
-    Leaves in `wanted` what they need of elsewhere. With `kept` the statement is no backward, but keeps a model's output for one.
-    """
-    inclusive = kept
-    found: dict[int, Stmt] = {}
-    hidden: set[int] = set()  # under no_grad: another region's business
-    innermost: set[int] = set()
-    level = 0
-    for place in places.outward(backward.number):
-        for stmt in reversed(place.block[: place.position + inclusive]):
-            _collect(stmt, wanted, found, hidden)
-        inclusive = False
-        if level == 0:
-            innermost = set(found)
-        parent = place.parent
-        if parent is not None:
-            if parent.defs & wanted:
-                wanted |= parent.uses
-            if parent.kind in ("for", "while"):
-                level += 1
-                if any(s.compute in STRONG for i, s in found.items() if i not in hidden):
-                    break
-    visible = {i: s for i, s in found.items() if i not in hidden}
-    seeds = {i for i, s in visible.items() if s.compute in STRONG or (s.compute is Compute.LOSS and i in innermost)}
-    if kept and not any(visible[i].compute in STRONG for i in seeds):
-        return set()
-    if not any(visible[i].compute in STRONG for i in seeds):
-        seeds |= {i for i, s in visible.items() if s.compute is Compute.CALL and i in innermost}
-        if not any(visible[i].compute is Compute.CALL for i in seeds):
-            return set()
-    inner = {i for i in visible if not _around(places.loop(i), backward)}
-    return _tainted(visible, seeds, inner)
-
-
-def _collect(stmt: Stmt, wanted: set[str], found: dict[int, Stmt], hidden: set[int], no_grad: bool = False) -> None:
-    """Adds to `found` what `stmt` contributes to the values in `wanted`, and to `wanted` what that needs."""
-    if stmt.blocks:
-        before = -1
-        while before != len(wanted):  # values may go round an inner loop
-            before = len(wanted)
-            for block in stmt.blocks:
-                inside = set(wanted)
-                for inner in reversed(block):
-                    _collect(inner, inside, found, hidden, no_grad or stmt.no_grad)
-                wanted |= inside
-    if stmt.defs & wanted:
-        if stmt.plain or (stmt.detached and stmt.compute not in STRONG and stmt.compute is not Compute.LOSS):
-            wanted -= stmt.defs if stmt.rebinds else frozenset()
-            return
-        found[stmt.number] = stmt
-        if no_grad or stmt.no_grad:
-            hidden.add(stmt.number)
-        if stmt.rebinds:
-            wanted -= stmt.defs
-        wanted |= stmt.uses
-
-
-def _follow(backward: Stmt, names: set[str], places: Places) -> set[int]:
-    """The statements of a function, before its backward, that make a loss of what other functions computed for it."""
-    found: set[int] = set()
-    for place in places.inward(backward.number):
-        for stmt in place.block[: place.position]:
-            for inner in stmt.walk():
-                if inner.uses & names and not inner.detached:
-                    names |= inner.defs
-                    if inner.kind == "simple" and inner.barrier is None and not inner.renames:
-                        found.add(inner.number)
-    return found
-
-
-def _around(loop: Stmt | None, stmt: Stmt) -> bool:
-    """Whether a loop is none at all, or holds a statement."""
-    return loop is None or loop.number < stmt.number < loop.end
-
-
-def _tainted(statements: dict[int, Stmt], seeds: set[int], inner: set[int]) -> set[int]:
-    """The seeds and what depends on them, without compound statements whose own header computes nothing.
-
-    Values may go round the loops of `inner`, which the backward stands outside of; round its own loop they come too late.
-    """
-    names: set[str] = set()
-    marks: set[int] = set()
-    for members in (statements, inner):
-        for index in sorted(members):
-            stmt = statements[index]
-            if index in seeds or stmt.uses & names:
-                names |= stmt.defs
-                if stmt.kind == "simple" or stmt.compute in STRONG:
-                    marks.add(index)
-    return marks
-
-
-# placing ---------------------------------------------------------------------------------------------
 
 
 def _is_barrier(stmt: Stmt) -> bool:
@@ -265,6 +164,7 @@ def _without_tail(marked: list[int], run: list[Stmt], marks: set[int]) -> list[i
 
 
 def _place_training(block: Block, marks: set[int], wraps: list[Wrap]) -> None:
+    """Puts regions round the marked statements of a block, one for all that no barrier stands between."""
     run: list[Stmt] = []
 
     def close() -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from ampify.plan.edits import Edit, Insert, Rewrite
 from ampify.plan.places import Place, Places
 from ampify.program import GROUP, Event, Kind, Refusal, Scope, Stmt
-from ampify.protocol import Check, Overlay, Problem, Violation, check
+from ampify.protocol import Check, Overlay, check
+from ampify.scaler import Problem, Violation
 
 MAX_TRIES = 48
 CODE_OF = {
@@ -73,6 +74,7 @@ def plan_schedules(scope: Scope) -> list[Edit]:
 
 
 def _edits(scope: Scope, places: Places, overlay: Overlay) -> list[Edit]:
+    """The edits that send a scope's events through the scaler."""
     edits: list[Edit] = []
     for stmt in scope.run():
         for event in stmt.events:
@@ -229,6 +231,7 @@ def _add(overlay: Overlay, index: int, event: Event, after: bool) -> Overlay:
 
 
 def _refusals(scope: Scope, result: Check) -> list[Refusal]:
+    """The refusal for the first violation that no place for the scaler avoids."""
     shares = scope.shares()
     found = []
     for violation in result.violations[:1]:

@@ -7,7 +7,8 @@ import pytest
 from ampify.analysis.analyse import Reading, read
 from ampify.analysis.frames import Frame
 from ampify.analysis.kinds import Kinds
-from ampify.analysis.precision import FULL, HALF, MAYBE, NONE, Precision, Precisions, combine, join
+from ampify.analysis.precision import FULL, HALF, MAYBE, NONE, Precision, combine, join
+from ampify.analysis.propagation import Precisions
 from ampify.plan.rules.file import File
 
 MODEL = """\

@@ -190,7 +190,7 @@ def test_unsafe(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ampify import project
 
     seen = []
-    monkeypatch.setattr(project, "run", lambda paths, options, **_: seen.append(options.unsafe) or [])
+    monkeypatch.setattr(project, "run", lambda paths, options, **_: (_ for _ in seen.append(options.unsafe) or []))
     for text in ("", "unsafe = true", "unsafe = false"):
         _configure(text)
         for arguments in ([], ["--unsafe"], ["--no-unsafe"]):

@@ -242,7 +242,7 @@ def test_all_files_use_the_key_that_one_has_already() -> None:
     assert main(["train.py", "saving.py"]) == 0
     Path("saving.py").write_text(Path("saving.py").read_text().replace('"scaler":', '"amp_scaler":'))
     assert main(["."]) == 0
-    assert "checkpoint.get('amp_scaler', {})" in Path("loading.py").read_text()
+    assert 'checkpoint.get("amp_scaler", {})' in Path("loading.py").read_text()
     assert main(["--check", "."]) == 0
 
 

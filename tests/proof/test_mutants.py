@@ -1,4 +1,7 @@
-"""Mutants: every kind of damage to a converted script dies in the proof."""
+"""Mutants: every kind of damage to a converted script dies in the proof.
+
+`python -m tests.proof.test_mutants` prints how many of each the proof kills.
+"""
 
 import ast
 from functools import cache
@@ -7,8 +10,26 @@ import pytest
 
 from ampify.proof import ProofError, prove
 from tests.fixtures_suite.cases import Case, all_cases
-from tests.proof import user_mutants
-from tests.proof.mutants import OPERATORS
+from tests.proof import (
+    checkpoint_mutants,
+    hazard_mutants,
+    import_mutants,
+    layout_mutants,
+    region_mutants,
+    scaler_mutants,
+    user_mutants,
+)
+from tests.proof.operators import OPERATORS
+
+KINDS = (
+    checkpoint_mutants,
+    hazard_mutants,
+    import_mutants,
+    layout_mutants,
+    region_mutants,
+    scaler_mutants,
+    user_mutants,
+)
 
 FAMILIES = {
     *("accumulation", "basic", "calls", "checkpoints", "clip", "closures", "evaluation", "functions", "fuzzed", "hazards"),
@@ -88,7 +109,7 @@ def report() -> str:
 
 def test_there_are_many_operators() -> None:
     assert len(OPERATORS) >= 90
-    assert user_mutants.swap_the_branches in OPERATORS.values()
+    assert {operator.__module__ for operator in OPERATORS.values()} == {kind.__name__ for kind in KINDS}
     assert sum(len(mutants(name)) for name in ("drop an update", "drop a scale", "a plain step")) >= 25
 
 
@@ -106,3 +127,7 @@ def test_the_original_itself_is_no_proof_of_a_conversion() -> None:
     for _, source, _ in outputs()[::10]:
         with pytest.raises(ProofError):
             prove(source, source)
+
+
+if __name__ == "__main__":
+    print(report())

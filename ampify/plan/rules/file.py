@@ -14,7 +14,8 @@ from ampify.analysis.frames import FUNCTIONS, ClassInfo, Frame
 from ampify.analysis.kinds import Kinds
 from ampify.analysis.names import dotted
 from ampify.analysis.operators import COMPLEX as COMPLEX_NAMES
-from ampify.analysis.precision import Precision, Precisions, join
+from ampify.analysis.precision import Precision, join
+from ampify.analysis.propagation import Precisions
 from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import children
 from ampify.program import Kind

@@ -7,7 +7,8 @@ import ast
 from ampify.analysis.evidence import FLOATING, UNKNOWN
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
-from ampify.analysis.precision import Precision, Precisions
+from ampify.analysis.precision import Precision
+from ampify.analysis.propagation import Precisions
 from ampify.analysis.syntax import header
 from ampify.analysis.walk import children, walk
 from ampify.plan.edits import Disable, Insert, Splice
