@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from types import MappingProxyType
@@ -218,7 +217,7 @@ class Scope(NamedTuple):
 
 def first(name: str) -> str:
     """The plain name that a name of something begins with: `self` of `self.optimizers['main']`."""
-    return re.split(r"[.\[]", name, maxsplit=1)[0]
+    return name.partition(".")[0].partition("[")[0]
 
 
 def overlap(a: frozenset[str], b: frozenset[str]) -> bool:

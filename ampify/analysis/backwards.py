@@ -15,7 +15,7 @@ from ampify.program import Kind
 def note_backward(notes: Notes, node: ast.Call, name: str) -> None:
     """A backward pass: the method of a tensor, or torch's function, however it is called."""
     func = node.func
-    if node in notes.known.unowned(notes.frame):
+    if node in notes.known.unowned(notes.frame) or notes.known.draws:
         return
     tensors = name == "torch.autograd.backward"
     if tensors or not isinstance(func, ast.Attribute):

@@ -23,6 +23,8 @@ class Knowledge:
         self.scaler = names.scaler
         self.checkpoints = Checkpoints(names, roles)
         self.groups = Groups(frames, roles)
+        modules = {target.partition(".")[0] for target in (*names.aliases.values(), *names.stars)}
+        self.draws = "turtle" in modules and "torch" not in modules  # what goes backward in such a file is on a screen
         self.closures: set[ast.AST] = set()  # the functions that steps evaluate
         self._unowned: dict[Frame, frozenset[ast.AST]] = {}
         self._exchange: dict[Frame, Exchange] = {}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.roles import Role, Roles
-from ampify.analysis.syntax import header, own_statements
+from ampify.analysis.syntax import header, own_statements, shown
 from ampify.analysis.walk import children, walk
 from ampify.program import Refusal, first
 
@@ -104,6 +104,39 @@ def mentions(tree: ast.Module, method: Frame) -> Iterator[ast.expr]:
         if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
             if name == (node.id if isinstance(node, ast.Name) else node.attr):
                 yield node
+
+
+def hands_on(node: ast.Attribute, frame: Frame, roles: Roles) -> bool:
+    """Whether a `step` or `backward` that is not called is an optimizer's, or may be a tensor's: nobody can tell when it runs."""
+    role, text = roles.of(node.value, frame), dotted(node.value)
+    if node.attr == "step":
+        return role in (Role.OPTIMIZER, Role.WRAPPER)
+    if not text:
+        return not (isinstance(node.value, ast.Call) and dotted(node.value.func) == "super")
+    if text in ("self", "cls", "ctx") or first(text) in roles.names.aliases or role is Role.MODEL:
+        return False
+    return roles.class_named(text) is None and roles.class_of(text, frame) is None
+
+
+def handed_on(frame: Frame) -> Iterator[ast.Attribute]:
+    """The steps and backward passes that a function hands on, if not for another `step` of the optimizer's own."""
+    home = frame.home
+    if home.names.attributes.isdisjoint(("step", "backward")):
+        return
+    called = {id(call.func) for call in frame.calls}
+    for stmt in own_statements(frame.node.body):
+        if isinstance(stmt, ast.Assign) and any(isinstance(t, ast.Attribute) and t.attr == "step" for t in stmt.targets):
+            continue
+        for node in (n for part in header(stmt) for n in walk(part)):
+            handed = isinstance(node, ast.Attribute) and node.attr in ("step", "backward") and isinstance(node.ctx, ast.Load)
+            if handed and id(node) not in called and isinstance(node, ast.Attribute):
+                if hands_on(node, frame, home.file.roles):
+                    yield node
+
+
+def handed_detail(node: ast.Attribute) -> str:
+    """What is said of a step or backward that is handed on."""
+    return f"{shown(node)} is called under another name"
 
 
 def unseen_detail(frame: Frame) -> str:

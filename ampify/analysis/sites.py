@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from ampify.analysis import gradients, lambdas, owners
+from ampify.analysis import gradients, lambdas, owners, parts
 from ampify.analysis.checkpoints import State
 from ampify.analysis.effects import note_call
 from ampify.analysis.facts import Facts
@@ -181,9 +181,10 @@ def _refuse_handed_on(notes: Notes, node: ast.Attribute) -> None:
     parent = notes.parents.get(node)
     if isinstance(parent, ast.Call) and parent.func is node:
         return
-    role = notes.roles.of(node.value, notes.frame)
-    if isinstance(node.ctx, ast.Load) and role in (Role.OPTIMIZER, Role.WRAPPER):
-        notes.refuse("AMP904", node, f"`{dotted(node)}` is called under another name")
+    if isinstance(node.ctx, ast.Load) and parts.hands_on(node, notes.frame, notes.roles):
+        # One without the other is no training step, however it is called.
+        if notes.known.names.mentions("step" if node.attr == "backward" else "backward"):
+            notes.refuse("AMP904", node, parts.handed_detail(node))
 
 
 def _refuse_set(notes: Notes, targets: list[ast.expr]) -> None:

@@ -48,7 +48,7 @@ class Sources:
                 found.extend(self._attribute_of_instance(text, frame))
             if not found and self.linked and first(text) in self.names.aliases:
                 found.extend(self._imported(text))
-            self._sources[key] = found
+            self._sources[key] = list(dict.fromkeys(found))  # several ways to one: functions that hand on all that they get
         return self._sources[key]
 
     def _imported(self, text: str) -> list[Source]:

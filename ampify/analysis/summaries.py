@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, first
 
 COMPUTING = (Compute.FORWARD, Compute.MATMUL, Compute.LOSS)
+LOCAL = re.compile(r"\d+:")  # what is a function's own
+PART = re.compile(r"""\.\w+|\[(?:b?'(?:[^'\\]|\\.)*'|b?"(?:[^"\\]|\\.)*"|[^]'"]*)\]""")  # an attribute, or an element
 
 
 class Summary(NamedTuple):
@@ -50,7 +53,8 @@ class Summary(NamedTuple):
 
 
 NOTHING = Summary()
-DEPTH = 8  # of attributes in what is set; a method that calls itself on an attribute would go down without end
+DEPTH = 8  # of attributes and elements in what is set; a method that calls itself on an attribute would go down without end
+MOST = 200  # things that one function sets; classes that refer to each other have paths to them in every combination
 
 
 class Summaries:
@@ -86,6 +90,7 @@ class Summaries:
             called[here] = list(_called(here))
             new[here] = _direct(here)
             queue.extend(target for target, *_ in called[here] if target not in self._known)
+        depths = dict.fromkeys(called, DEPTH)
         changed = True
         while changed:
             changed = False
@@ -93,10 +98,13 @@ class Summaries:
                 summary = new[caller]
                 for target, context, shielded in targets:
                     inner = new[target] if target in new else self._known[target]
-                    binds = frozenset(t for t in bound(inner, context) if _outlives(t, caller))
+                    binds = frozenset(t for t in bound(inner, context, depths[caller]) if _outlives(t, caller))
                     exposed = inner.exposed and not shielded
                     inner = inner._replace(suspend=False, exposed=exposed, binds=binds)  # a generator suspends itself only
                     summary = summary.join(inner)
+                while len(summary.binds) > MOST and depths[caller] > 2:  # for good, or it would never settle
+                    depths[caller] //= 2
+                    summary = summary._replace(binds=frozenset(_cut(t, depths[caller]) for t in summary.binds))
                 if summary != new[caller]:
                     new[caller] = summary
                     changed = True
@@ -152,12 +160,20 @@ def _direct(frame: Frame) -> Summary:
     return found._replace(binds=frozenset(binds))
 
 
-def bound(summary: Summary, context: Context) -> Iterator[str]:
+def bound(summary: Summary, context: Context, depth: int = DEPTH) -> Iterator[str]:
     """What a call sets or changes, by the names of the function that it stands in."""
     for text in summary.binds:
         key = context.key(text)
-        if ":" not in key:
-            yield ".".join(key.split(".")[:DEPTH])
+        if not LOCAL.match(key):
+            yield _cut(key, depth)
+
+
+def _cut(text: str, depth: int) -> str:
+    """A name of something, or of what it is in: who reads an attribute or an element reads what that is of too."""
+    if text.count(".") + text.count("[") < depth:
+        return text
+    ends = [part.end() for part in PART.finditer(text, len(first(text)))]
+    return text[: ends[depth - 2]] if len(ends) >= depth else text
 
 
 def _outlives(text: str, frame: Frame) -> bool:

@@ -109,7 +109,9 @@ def left_over(program: Program, plain: bool, elsewhere: Callable[[], Elsewhere])
     """Whether there is something in a converted file that conversion leaves in none: gradients that are part of a loss and
     schedules past the scaler, or checkpoints without its state. With `plain` the scaler is torch's own."""
     if not any(e.kind is Kind.BACKWARD and e.done for scope in program.own() for s in scope.run() for e in s.events):
-        return False
+        states = any(e.done and e.form for scope in program.own() for s in scope.statements() for e in s.events)
+        unsaved = not program.keyed and any(plan_checkpoints(scope, Places(scope), KEYS[0]) for scope in program.own())
+        return states and unsaved  # it saves for another file, and all or nothing
     if any(plan_penalties(scope) or (not plain and plan_schedules(scope)) for scope in program.own()):
         return True
     if plain or program.keyed or not any(plan_checkpoints(scope, Places(scope), KEYS[0]) for scope in program.own()):

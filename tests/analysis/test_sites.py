@@ -8,7 +8,6 @@ NOTHING = """
 print(loss)
 print("loss.backward()", "optimizer.step()")
 history.append(loss.item())
-x = loss.backward
 later = lambda: loss.backward()
 p.grad = None
 model.weight.grad = None
@@ -176,6 +175,10 @@ REFUSED = {
     "for p in model.parameters():\n    p.data.add_(p.grad, alpha=-0.1)": "AMP903",
     "for p in model.parameters():\n    g = p.grad\n    p.data.sub_(g)": "AMP903",
     "dist_autograd.backward(context, [loss])": "AMP904",
+    "x = loss.backward": "AMP904",
+    "run(loss.mean().backward)": "AMP904",
+    "run(losses[i].backward)\nloss.backward()": "AMP904",
+    "run(optimizer.step)\nloss.backward()": "AMP904",
     "engine = make()\nmodel.backward(loss)": "AMP904",
     "x.register_hook(f)\nloss.backward()": "AMP906",
     "x.register_post_accumulate_grad_hook(f)\nloss.backward()": "AMP906",
@@ -207,6 +210,15 @@ NOT_REFUSED = {
     "a hook on the forward": (TRAINED, "model.register_forward_hook(f)\nloss.backward()"),
     "all_reduce of a loss": (TRAINED, "torch.distributed.all_reduce(loss)\nloss.backward()"),
     "a clipped weight": (TRAINED, "for p in model.parameters():\n    p.data.clamp_(-1, 1)\nloss.backward()"),
+    "a backward of a function": (TRAINED, "class F(A):\n    pass\nx = F.backward\ny = torch.Tensor.backward\nloss.backward()"),
+    "a backward of an engine": (TRAINED, "x = model.backward\nloss.backward()"),
+    "a backward of a base": (
+        TRAINED,
+        "class F(A):\n    def f(self):\n        return super().backward, self.backward\nloss.backward()",
+    ),
+    "a step where nothing goes backward": (TRAINED, "x = optimizer.step"),
+    "a turtle": ("from turtle import *\n", "backward(10)\nt = Turtle()\nt.backward(10)"),
+    "a class of turtles": ("import turtle\n", "class T(turtle.Turtle):\n    def f(self): self.backward(10)\nx = T()\nx.f()"),
     "a step that takes an action": (TRAINED, "thing.step(action)\nloss.backward()"),
 }
 

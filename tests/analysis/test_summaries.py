@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.analysis.reading import TRAINED, events
+from tests.analysis.reading import TRAINED, events, program
 
 NOTHING = {
     "a plain function": ("def go(x): return x + 1", "go(x)"),
@@ -76,3 +76,51 @@ def test_a_part_of_the_step_in_another_function_is_told_apart() -> None:
 def test_a_wrapper_with_a_step_of_its_own_is_looked_through() -> None:
     wrapper = "class Noam:\n    def __init__(self, o): self.o = o\n    def step(self): self.o.step()\n"
     assert events("noam.step()\n", TRAINED + wrapper + "noam = Noam(optimizer)\n") == ["call"]
+
+
+CHANGES = {
+    "an element": ("def go(x): x['a'] = 1", "go(cfg)", {"cfg['a']"}),
+    "an element with a colon in its key": ("def go(x): x['a:b'] = 1", "go(cfg)", {"cfg['a:b']"}),
+    "an attribute of the instance": ("class T:\n    def go(self): self.n = 1\nt = T()", "t.go()", {"t.n"}),
+    "a name of its own": ("def go(x): y = 1", "go(cfg)", set()),
+    "a parameter": ("def go(x): x = 1", "go(cfg)", set()),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_call_changes(name: str) -> None:
+    definition, call, expected = CHANGES[name]
+    assert changes(definition, call) == expected
+
+
+def changes(definition: str, call: str) -> frozenset[str]:
+    """What `call` changes by means of what is defined, by the names of the caller."""
+    scopes = program(f"{TRAINED}{definition}\n{call}\nloss.backward()\n").scopes
+    module = next(s for s in scopes if s.number == -1)
+    return module.body[-2].changes
+
+
+def test_a_function_that_calls_itself_on_elements_changes_them_all() -> None:
+    """Elements of elements of elements: at some depth it is said of what they are in."""
+    found = changes("def go(x):\n    x['n'] = 1\n    go(x['left'])\n    go(x['a.b'])", "go(cfg)")
+    assert {"cfg['n']", "cfg['left']['n']", "cfg['a.b']['left']['n']"} <= found
+    assert any(text.count("left") > 2 and text.endswith("['left']") for text in found)
+    assert max(text.count("[") for text in found) < 8
+
+
+def test_objects_that_refer_to_each_other_in_many_ways_do_not_explode() -> None:
+    """Eight attributes of a class that are of the class again: a fortieth of all paths to them would fill the memory."""
+    names = [f"part{i}" for i in range(8)]
+    made = "".join(f"        self.{name} = Node()\n" for name in names)
+    visited = "".join(f"        self.{name}.go()\n" for name in names)
+    node = f"class Node:\n    def build(self):\n{made}    def go(self):\n        self.count = 1\n{visited}node = Node()\n"
+    found = changes(node, "node.go()")
+    assert {"node.count", *(f"node.{name}" for name in names)} <= {".".join(text.split(".")[:2]) for text in found}
+    assert len(found) < 1000
+    for text in found:  # a test of `node.part1.count` reads `node.part1` too, and none of `node` alone
+        assert "." in text
+
+
+def test_what_is_handed_on_in_many_ways_does_not_explode() -> None:
+    definitions = "".join(f"def go{i}(x):\n    go{i + 1}(x)\n    go{i + 1}(x)\n" for i in range(30))
+    assert changes(f"{definitions}def go30(x):\n    x.go()\nt = nn.Linear(1, 1)", "go0(t)") == set()

@@ -204,3 +204,29 @@ def test_a_model_with_a_demonstration_of_its_own(project: Path) -> None:
     text = Path("net/masks.py").read_text()
     assert LIMIT in text
     assert text.endswith("hide(scores, scores).sum().backward()\n")
+
+
+HANDED = {
+    "a backward": "def add(loss, optimizer):\n    go = loss.backward\n    go(retain_graph=True)\n",
+    "a step": "def add(loss, optimizer):\n    run(optimizer.step)\n\n\ndef run(step):\n    step()\n",
+    "of an instance": "class Add:\n    def __init__(self, optimizer):\n        self.go = optimizer.step\n\n\nadd = Add\n",
+}
+
+
+@pytest.mark.parametrize("name", HANDED)
+def test_a_part_of_the_step_that_another_file_hands_on_refuses_the_script(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("more.py").write_text(HANDED[name])
+    step = "    add(loss, optimizer)\n    optimizer.step()\n"
+    script = SCRIPT.replace("    optimizer.step()\n", step).replace("import torch\n", "import torch\nfrom more import add\n")
+    Path("train.py").write_text(script)
+    assert main(["."]) == 3
+    assert Path("train.py").read_text() == script
+    assert "is called under another name (more.py:" in capfd.readouterr().err
+
+
+def test_another_step_of_the_optimizers_own_in_an_imported_file_is_fine() -> None:
+    """As torch's own schedules set it: the scaler runs the new one."""
+    Path("more.py").write_text("def counted(optimizer, count):\n    optimizer.step = count(optimizer.step)\n")
+    Path("train.py").write_text(SCRIPT.replace("import torch\n", "import torch\nfrom more import counted\n"))
+    assert main(["."]) == 0
+    assert "scaler.step(optimizer)" in Path("train.py").read_text()
