@@ -119,8 +119,8 @@ def _unseen_elsewhere(file: File) -> Iterator[Refusal]:
     for frame in dict.fromkeys(f for f in hooking if f.home is not file.frames):
         for call, name in hazards.hooks(frame):
             yield Refusal("AMP906", 1, 0, f"`{name}` ({os.path.relpath(frame.home.file.path)}:{call.lineno})")
-    handed = {frame for other in imported for frame in other.frames.all if any(True for _ in parts.handed_on(frame))}
-    for node, frame in ((n, f) for f in reached(file, imported) if f in handed for n in parts.handed_on(f)) if handed else ():
+    passing = {frame for other in imported for frame in other.frames.all if any(True for _ in parts.handed_on(frame))}
+    for node, frame in ((n, f) for f in reached(file, imported) if f in passing for n in parts.handed_on(f)) if passing else ():
         detail = f"{parts.handed_detail(node)} ({os.path.relpath(frame.home.file.path)}:{node.lineno})"
         yield Refusal("AMP904", 1, 0, detail)
     for other in imported:
