@@ -245,7 +245,8 @@ def _refusals(scope: Scope, result: Check) -> list[Refusal]:
             code = "AMP907"
         if violation.problem is Problem.UNSCALED_TWICE and not _reads_every_micro_step(scope, violation):
             code = "AMP921"
-        detail = f"`{violation.target}`" if violation.target else ""
+        own = violation.target.lstrip("0123456789").removeprefix(":")  # without the number of the function that binds it
+        detail = f"`{own}`" if own else ""
         if code == "AMP921":
             hidden = violation.problem is Problem.READ_SCALED and _only_possible(scope, violation)
             what = (

@@ -5,6 +5,7 @@ import pytest
 from ampify.convert import Options, convert
 from ampify.proof import ProofError, prove
 from tests.conftest import Ampify
+from tests.fixtures_suite.cases import ROOT
 from tests.fixtures_suite.eraser import erasure_problems
 
 TORCH, BF16 = Options(runtime="torch"), Options("bf16", "torch")
@@ -209,3 +210,9 @@ def test_mutants_die(name: str) -> None:
 def test_the_command_line(ampify: Ampify) -> None:
     done = ampify("--runtime", "torch", "-", stdin=(HEAD + LOOP).encode())
     assert (done.returncode, done.stdout.decode()) == (0, WRITTEN)
+
+
+def test_an_optimizer_of_a_helpers_own_is_named_as_it_is_there() -> None:
+    source = (ROOT / "fixtures/calls/helper_with_an_optimizer_of_its_own.in.py").read_bytes()
+    (told,) = convert(source, Options(runtime="torch")).diagnostics
+    assert "`optimizer` may step without gradients" in told.message

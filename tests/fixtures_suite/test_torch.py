@@ -21,6 +21,7 @@ NEED_THE_RUNTIME = {
     "accumulation/inner_micro_loop",
     "accumulation/leftover_after_loop",
     "basic/one_line_backward_body",
+    "calls/helper_with_an_optimizer_of_its_own",
     "clip/freeze_some_gradients",
     "closures/keyword_and_batches",
     "closures/lbfgs",
