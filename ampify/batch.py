@@ -59,7 +59,6 @@ class Batch:
     ) -> None:
         self._given, self._options, self._finish, self._jobs = given, options, finish, jobs
         self._progress: Progress = progress or (lambda *_: None)
-        self._done = 0
 
     def outcomes(self, order: Iterable[str | Outcome]) -> Iterator[Outcome]:
         """What becomes of the files, as soon as it is known of them and all before them; `order` has real paths, and outcomes

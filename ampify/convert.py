@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import ast
     from collections.abc import Iterable, Iterator
 
+    from ampify.analysis.analyse import Reading
     from ampify.analysis.library import Finder, Seen
     from ampify.imports import Outline
     from ampify.plan.edits import Edit, Hazards, Need, Plan
@@ -158,7 +159,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     elif obstacle := not_rewritable(source):
         result = _refused(source, "AMP920", 1, 1, obstacle)
     else:
-        result = _render(source, tree, plan, search, around, options, clock)
+        result = _render(source, reading, plan, search, around, options, clock)
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
 
 
@@ -173,17 +174,17 @@ def _beyond_torch(search: Search) -> Iterator[Refusal]:
 
 
 def _render(
-    source: bytes, tree: ast.Module, plan: Plan, search: Search, around: Surroundings, options: Options, clock: Clock
+    source: bytes, reading: Reading, plan: Plan, search: Search, around: Surroundings, options: Options, clock: Clock
 ) -> Result:
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
-    if is_deep(tree):
+    if is_deep(reading.tree):
         return _refused(source, "AMP922", 1, 1, "")
-    edits = _applied(tree, plan)
+    edits = _applied(reading.numbers, plan)
     try:
         output = emit(source, plan)
-        if not _keeps_lines(source, output, edits, _joined(source, tree, plan)):
+        if not _keeps_lines(source, output, edits, _joined(source, reading.numbers, plan)):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
         clock.lap("render")
         for need in (n for n in plan.needs if n.edits and n.grave):
@@ -234,15 +235,14 @@ def _converted_for(need: Need, finder: Finder, script: str, options: Options) ->
     return convert(source, options, Surroundings(need.path, _Instead(finder, need.path, None, script), need))
 
 
-def _joined(source: bytes, tree: ast.Module, plan: Plan) -> set[int]:
+def _joined(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> set[int]:
     """The lines that something is inserted into, as they hold more than the statement before or behind which it is to stand."""
-    from ampify.analysis.flow import number
     from ampify.plan.edits import Insert
 
     at = {edit.at for edit in plan.edits if isinstance(edit, Insert)}
     lines = source.splitlines()
     joined: set[int] = set()
-    for stmt, (index, _) in number(tree).items():
+    for stmt, (index, _) in numbers.items():
         if index in at:
             first, last = stmt.lineno, stmt.end_lineno or stmt.lineno
             if lines[first - 1][: stmt.col_offset].strip() or lines[last - 1][stmt.end_col_offset :].lstrip().startswith(b";"):
@@ -257,14 +257,13 @@ def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...], j
     return all(line in written for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in edited)
 
 
-def _applied(tree: ast.Module, plan: Plan) -> tuple[AppliedEdit, ...]:
+def _applied(numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> tuple[AppliedEdit, ...]:
     """The plan's edits as a reviewer reads them, in the order of their lines."""
-    from ampify.analysis.flow import number
     from ampify.diagnostics import EDITS
     from ampify.plan.edits import Insert, Splice, Wrap
     from ampify.plan.rules import MESSAGES
 
-    at = {index: (stmt.lineno, stmt.end_lineno or stmt.lineno) for stmt, (index, _) in number(tree).items()}
+    at = {index: (stmt.lineno, stmt.end_lineno or stmt.lineno) for stmt, (index, _) in numbers.items()}
     applied = []
     for edit in plan.edits:
         if isinstance(edit, Wrap):

@@ -117,11 +117,9 @@ class _Worker:
 
     def __init__(self, context: BaseContext, options: Options, others: list[_Worker]) -> None:
         self.pipe, theirs = context.Pipe()
-        forked = context.get_start_method() == "fork"
-        ends = (
-            [self.pipe, *(other.pipe for other in others)] if forked else []
-        )  # they would keep a pipe open without this process
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs, options, ends), daemon=True)  # type: ignore[attr-defined]
+        # What a forked process inherits would keep pipes open when this one is gone.
+        inherited = [self.pipe, *(other.pipe for other in others)] if context.get_start_method() == "fork" else []
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs, options, inherited), daemon=True)  # type: ignore[attr-defined]
         self.process.start()
         theirs.close()
         self.task: Task | None = None

@@ -11,7 +11,7 @@ from ampify.analysis.precision import Precision
 from ampify.analysis.propagation import Precisions
 from ampify.analysis.syntax import header
 from ampify.analysis.walk import children, walk
-from ampify.plan.edits import Disable, Insert, Splice
+from ampify.plan.edits import Disable, Splice
 from ampify.plan.rules.file import File
 
 SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)  # statements that may stand with autocast off
@@ -125,10 +125,6 @@ class Site:
     def disabled(self) -> Disable:
         """The statement with autocast off."""
         return Disable(self.number, self.code)
-
-    def below(self, text: str) -> Insert:
-        """A statement right below."""
-        return Insert(self.number, True, text, self.code)
 
 
 def verbatim(node: ast.expr) -> str:
