@@ -1,13 +1,11 @@
 """Training loops that get their model from the files that import them: what these hand over runs under autocast."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ampify.cli import main
+from tests.scripts import run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,11 +67,6 @@ def put(**sources: str) -> None:
         Path(f"{name}.py").write_text(source)
 
 
-def run(mode: str) -> str:
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "runtime"), "AMPIFY_MODE": mode, "AMPIFY_INIT_SCALE": "1024"}
-    return subprocess.run([sys.executable, "train.py"], env=env, capture_output=True, text=True, check=True).stdout
-
-
 PROGRAMS = {
     "a model that the script imports": {"engine": ENGINE, "model": MODEL, "train": TRAIN},
     "a model of the script": {"engine": ENGINE, "train": WHOLE},
@@ -84,11 +77,11 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_model_is_rewritten_with_the_loop(name: str) -> None:
     put(**PROGRAMS[name])
-    before = run("off")
+    before = run("train.py", "off")
     assert main(["."]) == 0
     assert "torch.finfo" in Path("model.py" if "model" in PROGRAMS[name] else "train.py").read_text()
-    assert run("off") == run("scale-only") == before
-    run("fp16")  # without, it dies of the constant
+    assert run("train.py", "off") == run("train.py", "scale-only") == before
+    run("train.py", "fp16")  # without, it dies of the constant
     assert main(["--check", "."]) == 0
 
 

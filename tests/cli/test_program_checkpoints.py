@@ -1,15 +1,13 @@
 """Checkpoints that are saved or loaded in another file than the optimizer steps in: the scaler's state is in them too."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ampify.cli import main
+from tests import scripts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -161,11 +159,7 @@ def run(mode: str = "off", scale: int = 1024, fresh: bool = True, times: int = 2
     """What a script prints that is run `times` times, without a checkpoint at first where it begins afresh."""
     if fresh:
         Path("last.pt").unlink(missing_ok=True)
-    again = "import runpy\nfor _ in range(TIMES):\n    runpy.run_path('train.py', run_name='__main__')\n"
-    runtime = os.pathsep.join([os.getcwd(), str(ROOT / "runtime")])
-    env = {**os.environ, "PYTHONPATH": runtime, "AMPIFY_MODE": mode, "AMPIFY_INIT_SCALE": str(scale)}
-    command = [sys.executable, "-c", again.replace("TIMES", str(times))]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    return scripts.run("train.py", mode, scale, times)
 
 
 def saved() -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """Training steps that are spread over several files: all of their files are converted, or none."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ampify.cli import main
+from tests.scripts import run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -127,11 +125,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def put(**sources: str) -> None:
     for name, source in sources.items():
         Path(name.replace("__", "/") + ".py").write_text(source)
-
-
-def run(script: str, mode: str = "off") -> str:
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "runtime"), "AMPIFY_MODE": mode, "AMPIFY_INIT_SCALE": "1024"}
-    return subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, check=True).stdout
 
 
 PROGRAMS = {
