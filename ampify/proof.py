@@ -12,11 +12,12 @@ import io
 import re
 import tokenize
 import warnings
+from itertools import pairwise
 
 from ampify.analysis.analyse import Reading
 from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.library import Finder, Library
-from ampify.analysis.names import Names, is_runtime
+from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.together import elsewhere
 from ampify.analysis.walk import walk
 from ampify.erasure import Eraser, added_import, erase, first_difference
@@ -53,6 +54,7 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
     had, written = _written(known), _written(names)
     _imports_first(after, names)
     _own_keys(known, names)
+    _popped_alike(known, reading)
     _protocol(reading.program, names.plain is not None)
     plan, hazards = make_plan(reading.program), find(reading, (), search)
     refused = plan.refusals or hazards.refusals or (reading.program.refusals and not reading.program.stepless)
@@ -156,6 +158,21 @@ def _own_keys(before: Names, names: Names) -> None:
         raise ProofError("the scaler's state is not loaded by the key that it is saved under, or that is not a key of ampify's")
     if clash := keys & before.strings:
         raise ProofError(f"`{clash.pop()}`, the scaler's key in a checkpoint, is another's in the original")
+
+
+def _popped_alike(before: Names, reading: Reading) -> None:
+    """Where a state is popped out of a checkpoint the scaler's is too, as what is left is for somebody else; and only there."""
+    eraser = Eraser(reading.names)
+    if before.scaler or eraser.scaler == "":
+        return
+    for previous, stmt in pairwise(reading.numbers):
+        call = stmt.value if isinstance(stmt, ast.Expr) else None
+        if not isinstance(call, ast.Call) or eraser.method(call) != "load_state_dict" or not isinstance(call.args[0], ast.Call):
+            continue
+        mapping, _, method = dotted(call.args[0].func).rpartition(".")
+        popped = any(isinstance(node, ast.Call) and dotted(node.func) == f"{mapping}.pop" for node in walk(previous))
+        if popped is not (method == "pop"):
+            raise ProofError(f"line {stmt.lineno} of the output: the scaler's state is not taken as the one before it")
 
 
 # protocol --------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ Parents = Mapping[ast.AST, ast.AST]
 class State(NamedTuple):
     """An optimizer's state that is saved or loaded.
 
-    `form` says how the scaler's gets beside it: as an `entry` of the dict or call that is written out, or by a `statement` behind
-    it; empty, if not at all. `mapping` is what holds both.
+    `form` says how the scaler's gets beside it: as an `entry` of the dict or call that is written out, by a `statement` behind
+    it, or `popped` by one, as this is, out of what is left of the checkpoint; empty, if not at all. `mapping` is what holds both.
     """
 
     call: ast.expr
@@ -88,7 +88,7 @@ class Checkpoints:
         given = node.args[0]
         mapping = _taken_from(given)
         if mapping is not None and dotted(mapping) and isinstance(stmt, ast.Expr) and stmt.value is node:
-            return State(node, "statement", mapping)
+            return State(node, _form_of(given), mapping)
         bound = [b.value for b in self.roles.frames.lookup(dotted(given), frame)] if isinstance(given, ast.Name) else []
         values = [value for value in bound if value is None or not is_none(value)]
         if values and all(value is not None and self._is_taken(value, dotted(given)) for value in values):
@@ -105,7 +105,7 @@ class Checkpoints:
         loads = [(self.uses.parents.get(n), where) for n, where in self.uses.of(name, frame)]
         if not any(self._loads_optimizer(call, where) for call, where in loads) or not self._is_taken(stmt.value, name):
             return None
-        return State(stmt.value, "statement", _taken_from(stmt.value))
+        return State(stmt.value, _form_of(stmt.value), _taken_from(stmt.value))
 
     def _is_taken(self, value: ast.expr, name: str) -> bool:
         """Whether a value is taken out of a checkpoint, and gets a name in a statement that does no more."""
@@ -217,6 +217,14 @@ def _taken_from(node: ast.expr) -> ast.expr | None:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "pop"):
         return node.func.value if node.args and _is_text(node.args[0]) else None
     return None
+
+
+def _form_of(taken: ast.expr) -> str:
+    return (
+        "popped"
+        if isinstance(taken, ast.Call) and isinstance(taken.func, ast.Attribute) and taken.func.attr == "pop"
+        else "statement"
+    )
 
 
 def _is_text(node: ast.expr | None) -> bool:

@@ -1,8 +1,8 @@
 """Checkpoints: the scaler's state beside the optimizer's, where that is saved and where it is loaded.
 
 Source: the torch.amp.GradScaler reference ("state_dict", "load_state_dict"): a run that resumes without it starts at the initial
-scale. Loading is written so that a checkpoint from before the conversion, without the key, still loads. Where the scaler's state
-has no place a note says so.
+scale. Loading is written so that a checkpoint from before the conversion, without the key, still loads; where the optimizer's
+state is popped the scaler's is too, as what is left is for somebody else. Where the scaler's state has no place a note says so.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def plan_checkpoints(scope: Scope, places: Places, key: str) -> list[Edit]:
             elif event.kind is Kind.SAVE:
                 edits.append(Insert(stmt.number, True, f"{event.text}[{key!r}] = {{scaler}}.state_dict()", SAVES, key))
             else:
-                text = f"{{scaler}}.load_state_dict({event.text}.get({key!r}, {{{{}}}}))"
+                take = "pop" if event.form == "popped" else "get"
+                text = f"{{scaler}}.load_state_dict({event.text}.{take}({key!r}, {{{{}}}}))"
                 edits.append(Insert(stmt.number, True, text, LOADS, key))
     return edits
 

@@ -60,7 +60,7 @@ FORMS = {
     "optimizer.load_state_dict(c['o'])": ["load statement"],
     "optimizer.load_state_dict(c['s']['o'])": ["load statement"],
     "optimizer.load_state_dict(c.get('o'))": ["load statement"],
-    "optimizer.load_state_dict(c.pop('o'))": ["load statement"],
+    "optimizer.load_state_dict(c.pop('o'))": ["load popped"],
     "optimizer.load_state_dict(c[key])": ["load lost"],
     "optimizer.load_state_dict(c.optimizer)": ["load lost"],
     "optimizer.load_state_dict(torch.load(f))": ["load lost"],

@@ -45,7 +45,7 @@ WRITTEN = {
         "state['o'] = optimizer.state_dict()\nstate['p'] = optimizer2.state_dict()\nstate['scaler'] = scaler.state_dict()\n"
     ),
     "optimizer.load_state_dict(c.pop('o'))\n": (
-        "optimizer.load_state_dict(c.pop('o'))\nscaler.load_state_dict(c.get('scaler', {}))\n"
+        "optimizer.load_state_dict(c.pop('o'))\nscaler.load_state_dict(c.pop('scaler', {}))\n"
     ),
 }
 
