@@ -60,6 +60,11 @@ class Eraser(ast.NodeTransformer):
             return node.args[0]
         return node
 
+    def _leaf(self, node: ast.AST) -> ast.AST:
+        return node
+
+    visit_Name = visit_Constant = visit_Load = visit_Store = _leaf  # nothing below them is undone, and half of all nodes are such
+
     def visit_Module(self, node: ast.Module) -> ast.AST:
         ours = self.plain.statements if self.plain else ()
         node.body = [s for s in node.body if not self.pins(s) and s not in ours]
@@ -136,8 +141,10 @@ class Eraser(ast.NodeTransformer):
 
 
 def _may_lack_it(state: ast.expr) -> bool:
-    """`checkpoint.get(key, {})`: a checkpoint from before the conversion has no such key."""
-    if not isinstance(state, ast.Call) or not isinstance(state.func, ast.Attribute) or state.func.attr != "get" or state.keywords:
+    """`checkpoint.get(key, {})`, or `pop`: a checkpoint from before the conversion has no such key."""
+    if not isinstance(state, ast.Call) or not isinstance(state.func, ast.Attribute) or state.keywords:
+        return False
+    if state.func.attr not in ("get", "pop"):
         return False
     return len(state.args) == 2 and isinstance(state.args[0], ast.Constant) and ast.unparse(state.args[1]) == "{}"
 

@@ -1,7 +1,5 @@
 """Imports: which files an import statement may mean, by the names of the modules alone, and what a file is in outline."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

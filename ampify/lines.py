@@ -1,7 +1,5 @@
 """The lines of an output: those without edits are the original's, byte for byte and in their order, deeper in regions only."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterable

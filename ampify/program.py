@@ -1,7 +1,5 @@
 """The model of a script that planning and proof work on: statements, events and facts, with no syntax tree inside."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from types import MappingProxyType
@@ -40,7 +38,7 @@ class Call(NamedTuple):
 
     number: int  # of the statement that defines the function
     name: str
-    body: Block = ()
+    body: "Block" = ()
     texts: Mapping[str, str] = MappingProxyType({})
     arguments: Mapping[str, frozenset[str]] = MappingProxyType({})  # by parameter or instance, what the caller passes is made of
     local: frozenset[str] = frozenset()  # names that mean nothing outside of the function
@@ -83,9 +81,9 @@ class Event(NamedTuple):
     soft: bool = False
     closure: int = -1  # of a STEP: the number of the function that it evaluates
     text: str = ""  # BACKWARD, DIFFERENTIATE: what it is called by; SAVE, LOAD: the checkpoint, by its name if it has one
-    form: str = (
-        ""  # SAVE, LOAD: the scaler's state is an `entry` beside it, a `statement` behind it, or lost; of one done, its key
-    )
+    # SAVE, LOAD: the scaler's state is an `entry` beside it, a `statement` behind it, one that has it `popped`, or lost; of one
+    # done, its key
+    form: str = ""
     calls: tuple[Call, ...] = ()  # UNIT, CALL: the functions that may run
 
 
@@ -119,7 +117,8 @@ class Stmt(NamedTuple):
     line: int
     column: int
     end_line: int
-    blocks: tuple[tuple[Stmt, ...], ...] = ()  # if: (body, orelse); for, while: the same; try: (body, orelse, finally, *handlers)
+    # if: (body, orelse); for, while: the same; try: (body, orelse, finally, *handlers)
+    blocks: "tuple[tuple[Stmt, ...], ...]" = ()
     events: tuple[Event, ...] = ()
     defs: frozenset[str] = frozenset()
     uses: frozenset[str] = frozenset()
@@ -141,14 +140,14 @@ class Stmt(NamedTuple):
     shielded: bool = False  # runs models only in functions that turn gradients off themselves
     each: str = ""  # a loop that does the same to each optimizer of a collection: the text that stands for one
 
-    def walk(self) -> Iterator[Stmt]:
+    def walk(self) -> "Iterator[Stmt]":
         """This statement and all inside it."""
         yield self
         for block in self.blocks:
             for inner in block:
                 yield from inner.walk()
 
-    def run(self) -> Iterator[Stmt]:
+    def run(self) -> "Iterator[Stmt]":
         """This statement, all inside it, and all that it has functions do for a training step around it."""
         for stmt in self.walk():
             yield stmt

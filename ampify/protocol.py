@@ -8,8 +8,6 @@ It is a dataflow over sets of states, not an enumeration of paths: a state is wh
 the outcomes of conditions that are tested more than once.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -45,7 +43,7 @@ class Ends(NamedTuple):
     returns: Worlds = NONE
     raises: Worlds = NONE  # an exception from any statement inside
 
-    def join(self, other: Ends, falls: Worlds) -> Ends:
+    def join(self, other: "Ends", falls: Worlds) -> "Ends":
         """The ways out of this and of another block; `falls` is how both go on."""
         return Ends(
             falls,
@@ -91,7 +89,7 @@ def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> C
     return Check(tuple(sorted(found, key=lambda v: (v.stmt, v.problem.value, v.target, v.line))), machine.pending)
 
 
-def _start(scope: Scope, machine: _Machine) -> Worlds:
+def _start(scope: Scope, machine: "_Machine") -> Worlds:
     """The worlds in which a scope begins. A closure finds what gradients were left, brought to the present scale by the step that
     evaluates it."""
     left = [CLEAN, SCALED] if scope.closure else [CLEAN]

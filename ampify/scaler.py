@@ -3,8 +3,6 @@
 The rules are those of torch.amp.GradScaler (the "Automatic Mixed Precision examples" note of PyTorch).
 """
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Facts: what one statement's own expressions do, before the optimizers of its function are known."""
 
-from __future__ import annotations
-
 import ast
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Probabilities: which sigmoids and softmaxes a value comes from, followed backwards through names, calls, layers and shapes."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -89,16 +89,16 @@ class Roles(Sources):
     def _by_name(text: str) -> Role:
         """What an object is that has such a name."""
         last = re.split(r"[.\[]", text.replace("]", ""))[-1].strip("'\"")
-        schedules, optimizes = SCHEDULER_NAME.search(last), OPTIMIZER_NAME.search(last)
+        schedules, optimizes = re.search(SCHEDULER_NAME, last), re.search(OPTIMIZER_NAME, last)
         if schedules and optimizes:
             return Role.UNKNOWN  # `warmup_opt` may be either, and to take an optimizer for a schedule would step it unscaled
         if schedules:
             return Role.SCHEDULER
         if optimizes:
             return Role.OPTIMIZER
-        if LOSS_NAME.search(last):
+        if re.search(LOSS_NAME, last):
             return Role.LOSS
-        if MODEL_NAME.search(last):
+        if re.search(MODEL_NAME, last):
             return Role.MODEL
         return Role.UNKNOWN
 
@@ -167,7 +167,7 @@ class Roles(Sources):
     def _of_class(self, info: ClassInfo, call: ast.Call, frame: Frame) -> Role:
         """What an instance of a class of the program is."""
         if self.is_module(info):
-            return Role.LOSS if LOSS_CLASS.search(info.node.name) else Role.MODEL
+            return Role.LOSS if re.search(LOSS_CLASS, info.node.name) else Role.MODEL
         family = self.family(info)
         bases = {b for member in family for b in member.bases}
         if any(b.startswith("torch.optim.lr_scheduler") for b in bases):
@@ -176,7 +176,7 @@ class Roles(Sources):
             return Role.OPTIMIZER
         methods = {m for member in family for m in member.methods}
         holds = any(self._of_value(a, frame) is Role.OPTIMIZER for a in _arguments(call))
-        if holds and SCHEDULER_CLASS.search(info.node.name):
+        if holds and re.search(SCHEDULER_CLASS, info.node.name):
             return Role.SCHEDULER
         if holds and methods & {"step", "zero_grad"}:
             return Role.WRAPPER
@@ -205,15 +205,15 @@ class Roles(Sources):
     def _of_foreign_class(self, last: str, call: ast.Call, frame: Frame) -> Role:
         """What an instance of a class is of which nothing but its name is known."""
         arguments = _arguments(call)
-        if OPTIMIZER_CLASS.search(last) or (last[:1].isupper() and "optim" in last.lower()):
+        if re.search(OPTIMIZER_CLASS, last) or (last[:1].isupper() and "optim" in last.lower()):
             if any(self._of_value(a, frame) is Role.OPTIMIZER for a in arguments):
-                return Role.SCHEDULER if SCHEDULER_NAME.search(last) else Role.WRAPPER
+                return Role.SCHEDULER if re.search(SCHEDULER_NAME, last) else Role.WRAPPER
             return Role.OPTIMIZER
-        if last[:1].isupper() and (SCHEDULER_CLASS.search(last) or SCHEDULER_NAME.search(last)):
+        if last[:1].isupper() and (re.search(SCHEDULER_CLASS, last) or re.search(SCHEDULER_NAME, last)):
             return Role.SCHEDULER
-        if last[:1].isupper() and LOSS_CLASS.search(last):
+        if last[:1].isupper() and re.search(LOSS_CLASS, last):
             return Role.LOSS
-        wraps = last[:1].isupper() and not NOT_A_MODEL.search(last)
+        wraps = last[:1].isupper() and not re.search(NOT_A_MODEL, last)
         if wraps and any(dotted(a) and self.of(a, frame) is Role.MODEL for a in arguments):
             return Role.MODEL  # a model round a model
         return Role.UNKNOWN

@@ -1,7 +1,5 @@
 """Summaries: what calling a function of the file does to the training step, directly or through others."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator
@@ -34,7 +32,7 @@ class Summary(NamedTuple):
     clears: bool = False  # gradients, on some path
     binds: frozenset[str] = frozenset()  # what it sets or changes of its parameters, its instance and the module
 
-    def join(self, other: Summary) -> Summary:
+    def join(self, other: "Summary") -> "Summary":
         """What two functions do, one or the other."""
         return Summary(
             self.backward or other.backward,

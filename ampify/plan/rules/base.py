@@ -1,7 +1,5 @@
 """What a rule is, and what it answers."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Numbers that are written out, in a place or behind a name, and the arguments where a rule looks for them."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -124,9 +124,11 @@ def _passed(call: ast.Call, target: Frame) -> Iterator[tuple[ast.expr, str]]:
 
 def _to_array(name: str, frame: Frame) -> bool:
     """Whether a function makes a NumPy array of a parameter as it comes."""
-    return any(
-        isinstance(n, ast.Attribute) and n.attr == "numpy" and dotted(receiver(n.value)) == name for n in walk(frame.node)
-    ) and all(b.how == "param" for b in frame.bindings.get(name, []))
+    if "numpy" not in frame.home.names.attributes:
+        return False
+    arrays = (n for n in walk(frame.node) if isinstance(n, ast.Attribute) and n.attr == "numpy")
+    made = any(dotted(receiver(n.value)) == name for n in arrays)
+    return made and all(b.how == "param" for b in frame.bindings.get(name, []))
 
 
 RULE = Rule(

@@ -11,7 +11,6 @@ from ampify.analysis.names import dotted
 from ampify.analysis.operators import NOT_FLOATING
 from ampify.analysis.precision import Precision
 from ampify.analysis.roles import Role
-from ampify.analysis.syntax import header
 from ampify.analysis.vocabulary import MUTATORS
 from ampify.analysis.walk import walk
 from ampify.plan.rules.base import Finding
@@ -19,14 +18,20 @@ from ampify.plan.rules.site import Site
 
 REFUSED = "AMP914"
 PROBABILITIES = "torch.nn.functional.binary_cross_entropy"
+GOING = frozenset({"backward", "grad"})  # the names of what goes backward
 METADATA = frozenset("shape dtype device ndim requires_grad".split())
 
 
 def losses(at: Site) -> dict[ast.Call, list[ast.expr]]:
     """The losses that a statement computes in the very calls that go backward from them, or differentiate them for a loss."""
-    calls = [n for part in header(at.stmt) for n in walk(part) if isinstance(n, ast.Call)] if not at.runs else []
+    calls = [n for n in at.file.nodes[at.stmt] if isinstance(n, ast.Call) and _goes(n.func, at)] if not at.runs else []
     found = {call: [loss for loss in _roots(call, at) if computes(loss, at.file.roles)] for call in calls}
     return {call: roots for call, roots in found.items() if roots}
+
+
+def _goes(func: ast.expr, at: Site) -> bool:
+    """Whether what is called may go backward, by its name."""
+    return (func.attr if isinstance(func, ast.Attribute) else at.resolve(func).rpartition(".")[2]) in GOING
 
 
 def _roots(call: ast.Call, at: Site) -> list[ast.expr]:

@@ -32,6 +32,7 @@ from ampify.plan.rules.site import Site, receiver
 
 DETACHING = frozenset({"detach", "data", "detach_"})
 GRADIENTLESS = frozenset({"torch.no_grad", "torch.inference_mode"})
+NUMBERS = frozenset({"item", "len", "numel"})
 ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 
 
@@ -63,12 +64,19 @@ def _added(node: ast.AST) -> tuple[ast.expr, ast.expr] | None:
 
 
 def _terms(node: ast.expr, at: Site) -> Iterator[ast.expr]:
-    """The factors and terms of an expression, down to values."""
+    """The factors and terms of an expression, down to values; without what is a number for certain, as that is quickly told."""
     if isinstance(node, ast.BinOp) and not isinstance(node.op, ast.MatMult):
         yield from _terms(node.left, at)
         yield from _terms(node.right, at)
-    elif isinstance(node, (ast.Call, ast.Name, ast.Attribute, ast.Subscript)):
+    elif isinstance(node, (ast.Call, ast.Name, ast.Attribute, ast.Subscript)) and not _is_number(node):
         yield node
+
+
+def _is_number(node: ast.expr) -> bool:
+    """Whether an expression is a call that never returns a tensor: `loss.item()`, `len(batch)`."""
+    if not isinstance(node, ast.Call):
+        return False
+    return (node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)) in NUMBERS
 
 
 def _feeding(at: Site) -> set[str]:

@@ -1,7 +1,5 @@
 """find(reading, edits) -> Hazards: the search for numeric hazards in what runs under autocast, here and in imported files."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
