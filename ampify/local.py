@@ -15,7 +15,7 @@ from ampify.source import SourceError, parse
 if TYPE_CHECKING:
     from ampify.analysis.library import Seen
 
-KEPT = 1_000_000  # bytes of source, of files that are kept in memory as they were read
+KEPT = 200_000  # bytes of source, of files that are kept in memory as they were read
 IMPORTED_BYTES = 400_000  # of one file; what is larger is data rather than somebody's model
 
 

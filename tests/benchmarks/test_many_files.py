@@ -21,7 +21,8 @@ def costs() -> dict[str, list[Cost]]:
 def test_cost_grows_with_the_number_of_files_and_memory_does_not(costs: dict[str, list[Cost]], name: str, jobs: int) -> None:
     fewer, more = [cost for cost in costs[name] if cost.jobs == jobs][-2:]
     assert more.cpu / more.files < 1.2 * fewer.cpu / fewer.files
-    assert max(more.parent, more.worker) < 1.25 * max(fewer.parent, fewer.worker)
+    told = 2 / 1024 * (more.files - fewer.files)  # MiB: of every file its path and what became of it are known to the end
+    assert max(more.parent, more.worker) < 1.25 * max(fewer.parent, fewer.worker) + told
 
 
 @pytest.mark.parametrize("name", many_files.WORKLOADS)
