@@ -58,6 +58,13 @@ _AUTOCAST = frozenset({"fp16", "bf16", "cuda-fp16", "cuda-bf16", "gpu-fp16", "gp
 Record = dict[str, Any]
 
 
+def saved_run(source: bytes, path: str, mode: str) -> bytes:
+    """The record of a run, as torch.save writes it."""
+    buffer = io.BytesIO()
+    torch.save(run_script(source, path, mode), buffer)
+    return buffer.getvalue()
+
+
 def run_script(source: bytes, path: str, mode: str) -> Record:
     """Execute a script as `__main__` in a mode; its steps, its final state, and every rule it was seen to break.
 
