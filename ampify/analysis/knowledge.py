@@ -50,11 +50,17 @@ class Knowledge:
         bindings = self.frames.lookup(text, frame) if text else []
         value = bindings[0].value if len(bindings) == 1 and bindings[0].how == "assign" and not bindings[0].path else None
         before = dotted(value) if value is not None else ""
-        if not before or bindings[0].frame not in (frame, self.frames.module):
+        if not before or not (bindings[0].frame in (frame, self.frames.module) or self._is_own(text, before)):
             return text
         sources = self.frames.lookup(before, bindings[0].frame)
         same = self.frames.lookup(before, frame) == sources and len(sources) == 1 and sources[0].how in ("assign", "param")
         return before if same and self.frames.methods_used(before, frame) & {"step", "zero_grad"} else text
+
+    def _is_own(self, *texts: str) -> bool:
+        """Whether attributes are set by an object's own methods alone, in all of which they then mean the same."""
+        names = {text.removeprefix("self.") for text in texts if text.startswith("self.")}
+        foreign = (n for n in self.names.nodes.of(ast.Attribute) if n.attr in names and not isinstance(n.ctx, ast.Load))
+        return len(names) == len(texts) and all(dotted(node.value) == "self" for node in foreign)
 
     def hidden(self, call: ast.Call, frame: Frame) -> Summary:
         """What the functions of this file that a call runs do; `binds` by the names of the calling function."""
