@@ -251,10 +251,15 @@ def _joined(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: Plan)
 
 
 def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...], joined: set[int]) -> bool:
-    """Whether all lines outside of edits are in the output, byte for byte and in order: libcst loses some white space."""
+    """Whether all lines outside of edits are in the output, byte for byte and in order: libcst loses some white space. A last
+    line without an end may get one."""
     edited = joined.union(line for e in edits if e.code not in INSERTIONS for line in range(e.line, e.end_line + 1))
-    written = iter(output.splitlines(keepends=True))
-    return all(line in written for number, line in enumerate(source.splitlines(keepends=True), 1) if number not in edited)
+    lines, written = source.splitlines(keepends=True), iter(output.splitlines(keepends=True))
+    if lines and not lines[-1].endswith((b"\n", b"\r")) and len(lines) not in edited:
+        *lines, last = lines
+        kept = [line in written for number, line in enumerate(lines, 1) if number not in edited]
+        return all(kept) and any(line.rstrip(b"\r\n") == last for line in written)
+    return all(line in written for number, line in enumerate(lines, 1) if number not in edited)
 
 
 def _applied(numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> tuple[AppliedEdit, ...]:

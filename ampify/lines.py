@@ -34,6 +34,9 @@ def changed_line(
         return "the line ends"
     if original and original.endswith(b"\n") != output.endswith(b"\n"):
         return "the end of the last line"
+    if not original.endswith(b"\n"):  # what was the last line may have got one behind it
+        end = max(ends[1], default=b"\n")
+        before[-1:], after[-1:] = [line + end for line in before[-1:]], [line + end for line in after[-1:]]
     old, new, edited = _touched(pairs, before, after, written.lines)
     for x, y in edited:
         if _quotes(x, before) != _quotes(y, after):

@@ -109,7 +109,7 @@ class Scaler:
                 pair[0] = SCALED  # the closure's gradients, which the step unscales
             elif grads in (STALE, MIXED) or (grads == PLAIN and stage == READY) or (grads == SCALED and stage == UNSCALED):
                 self.violate(Problem.MIXED, stmt, event, key)
-            pair[0], pair[1] = CLEAN if grads == CLEAN else PLAIN, STEPPED
+            pair[0], pair[1] = CLEAN if grads == CLEAN and event.closure < 0 else PLAIN, STEPPED  # a closure makes new ones
             self.share(now, key)
 
     def share(self, now: list[list[str]], key: str) -> None:
