@@ -9,6 +9,7 @@ from ampify.analysis.names import dotted
 from ampify.analysis.notes import Notes
 from ampify.analysis.roles import Role
 from ampify.analysis.syntax import is_false, shown, uses_of
+from ampify.analysis.walk import walk
 from ampify.program import Kind
 
 
@@ -36,7 +37,7 @@ def note_backward(notes: Notes, node: ast.Call, name: str) -> None:
         root = func.value
     if any(k.arg == "create_graph" and not is_false(k.value) for k in node.keywords):
         notes.refuse("AMP902", node, shown(node))
-    done = _is_scaled(notes, root)
+    done = _is_scaled(notes, root) or (notes.known.names.adopted and _was_scaled(notes, root))
     if not done and may_run_model(root, notes.frame, notes.roles):
         notes.refuse("AMP914", node, shown(node))
     loss = tuple(sorted(uses_of(root)))
@@ -65,12 +66,21 @@ def note_gradient(notes: Notes, node: ast.Call) -> None:
 def _is_scaled(notes: Notes, node: ast.AST) -> bool:
     """Whether an expression is `scaler.scale(...)`."""
     return (
-        bool(notes.known.scaler)
-        and isinstance(node, ast.Call)
+        isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "scale"
-        and dotted(node.func.value) == notes.known.scaler
+        and notes.known.names.is_scaler(node.func.value)
     )
+
+
+def _was_scaled(notes: Notes, node: ast.expr) -> bool:
+    """Whether an author's expression has a part that is scaled, or the name of what was scaled last before it."""
+    if any(_is_scaled(notes, inner) for inner in walk(node)):
+        return True
+    bound = notes.known.frames.lookup(dotted(node), notes.frame) if dotted(node) else []
+    before = [b.value for b in bound if b.frame is notes.frame and b.value is not None and b.value.lineno <= node.lineno]
+    last = max(before, key=lambda value: (value.lineno, value.col_offset), default=None)
+    return last is not None and any(_is_scaled(notes, inner) for inner in walk(last))
 
 
 def _is_not_a_tensor(notes: Notes, node: ast.Call, func: ast.Attribute) -> bool:

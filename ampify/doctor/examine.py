@@ -1,0 +1,24 @@
+"""examine(tree) -> findings: all that is wrong in the mixed precision that a file has already."""
+
+from __future__ import annotations
+
+import ast
+
+from ampify.doctor import flow
+from ampify.doctor.base import Finding
+from ampify.doctor.case import Case
+
+FAMILIES = (flow,)
+
+
+def examine(tree: ast.Module, path: str = "") -> list[Finding]:
+    """The findings, in the order of their lines."""
+    return findings(Case(tree, path))
+
+
+def findings(case: Case) -> list[Finding]:
+    """The findings of a case; none where a framework has the say."""
+    if case.framework:
+        return []
+    found = {finding for family in FAMILIES for finding in family.find(case)}
+    return sorted(found, key=lambda f: (f.line, f.column, f.code, f.detail))

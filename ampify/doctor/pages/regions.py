@@ -1,0 +1,3 @@
+"""Findings of the regions: what runs under autocast, and what should not."""
+
+PAGES = ()
