@@ -10,8 +10,8 @@ from ampify.analysis.walk import Index
 
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
 AUTOCAST = (
-    "torch.autocast", "torch.amp.autocast", "torch.cuda.amp.autocast", "torch.cpu.amp.autocast", "torch.amp.autocast_mode.autocast",
-    "torch.cuda.amp.autocast_mode.autocast", "torch.cpu.amp.autocast_mode.autocast", "torch.xpu.amp.autocast",
+    "torch.autocast", "torch.amp.autocast", "torch.cuda.amp.autocast", "torch.cpu.amp.autocast", "torch.xpu.amp.autocast",
+    "torch.amp.autocast_mode.autocast", "torch.cuda.amp.autocast_mode.autocast", "torch.cpu.amp.autocast_mode.autocast",
 )  # fmt: skip
 RUNTIME = "ampify_runtime"
 DEVICES = "CUDA_VISIBLE_DEVICES"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 
-from ampify.doctor import flow
+from ampify.doctor import devices, flow, lifetime, purpose, regions, values
 from ampify.doctor.base import Finding
 from ampify.doctor.case import Case
 
-FAMILIES = (flow,)
+FAMILIES = (flow, values, lifetime, purpose, regions, devices)
 
 
 def examine(tree: ast.Module, path: str = "") -> list[Finding]:

@@ -9,6 +9,7 @@ from ampify.analysis.names import dotted
 from ampify.analysis.scalers import speaks_of_apex
 from ampify.analysis.syntax import shown
 from ampify.analysis.walk import walk
+from ampify.doctor.accumulation import apart
 from ampify.doctor.base import Finding
 from ampify.doctor.case import Case
 from ampify.doctor.machine import Mistake, Place, places
@@ -46,6 +47,7 @@ def find(case: Case) -> Iterator[Finding]:
             for place in sorted(found, key=lambda p: (p.line, p.mistake.value)):
                 if (finding := _finding(case, scope, place, found)) is not None:
                     yield finding
+            yield from apart(case, scope)
     yield from _never_updated(case)
 
 
@@ -184,10 +186,9 @@ def _text_at(case: Case, event: Event) -> str:
 def _alone(scope: Scope, place: Place) -> bool:
     """Whether an optimizer that steps by itself is the only one, or none is stepped through the scaler: else the scaled gradients
     may be another's."""
-    return (
-        len(scope.optimizers) == 1
-        or (all(e.done for s in scope.run() for e in s.events if e.kind is Kind.BACKWARD)
-        and not any(e.kind is Kind.STEP and e.done for s in scope.run() for e in s.events))
+    return len(scope.optimizers) == 1 or (
+        all(e.done for s in scope.run() for e in s.events if e.kind is Kind.BACKWARD)
+        and not any(e.kind is Kind.STEP and e.done for s in scope.run() for e in s.events)
     )
 
 

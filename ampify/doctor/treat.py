@@ -12,7 +12,7 @@ from ampify.doctor.base import Finding, described
 from ampify.doctor.case import Case
 from ampify.doctor.examine import findings
 from ampify.doctor.pages import PAGES
-from ampify.plan.edits import Edit, Insert, Plan, Rewrite
+from ampify.plan.edits import Insert, Plan, Rewrite
 from ampify.source import is_deep, not_rewritable
 
 
@@ -26,8 +26,7 @@ class Treated(NamedTuple):
 
 
 def treat(source: bytes, tree: ast.Module, path: str, skip: frozenset[str] = frozenset()) -> Treated:
-    """What is found in a file, less the codes in `skip`, and the file with what can be mended. Raises ProofError where a mend does
-    not do what it should."""
+    """What is found in a file, less the codes in `skip`, and the file with what can be mended. Raises ProofError for a wrong mend."""
     case = Case(tree, path)
     found = [f for f in findings(case) if f.code not in skip]
     mended = _together(case, found)
@@ -53,14 +52,16 @@ def _together(case: Case, found: list[Finding]) -> list[Finding]:
                 continue
         taken |= rewritten
         chosen.append(finding)
-    return chosen if len({_scaler(case, e) for f in chosen for e in f.edits}) == 1 else []
+    return chosen if len(_scalers(case, chosen)) == 1 else []
 
 
-def _scaler(case: Case, edit: Edit) -> str:
-    """The scaler that an edit speaks of."""
-    if isinstance(edit, Insert):
-        return next((s for s in sorted(case.scalers, key=len, reverse=True) if s + "." in edit.text), "")
-    return ""
+def _scalers(case: Case, mended: list[Finding]) -> frozenset[str]:
+    """The scalers that the edits speak of: any that the file has, where they do not name it."""
+    found: set[str] = set()
+    for edit in (e for f in mended for e in f.edits):
+        named = [s for s in case.scalers if isinstance(edit, Insert) and edit.text.startswith(s + ".")]
+        found.update(named or case.scalers)
+    return frozenset(found)
 
 
 def _written(source: bytes, case: Case, mended: list[Finding]) -> bytes | None:
@@ -69,9 +70,8 @@ def _written(source: bytes, case: Case, mended: list[Finding]) -> bytes | None:
     from ampify.render.emit import UnreadableError, emit
 
     edits = tuple(dict.fromkeys(e for f in mended for e in f.edits))
-    scaler = min({s for e in edits if (s := _scaler(case, e))} or case.scalers)
     try:
-        output = emit(source, Plan(edits, names={"scaler": scaler}))
+        output = emit(source, Plan(edits, names={"scaler": min(_scalers(case, mended))}))
     except UnreadableError:
         return None
     prove(source, output)
