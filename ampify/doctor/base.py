@@ -13,8 +13,8 @@ from ampify.plan.edits import Edit
 class Page(NamedTuple):
     """A code with its page.
 
-    `message` says what is wrong and what comes of it, with what was seen for `{}`; `help` is the mend in a line. `text` is the page,
-    with the parts that a rule's has. `mended` says that the mend is written where it is sure; else it is only shown.
+    `message` says what is wrong and what comes of it, with what was seen for `{}`; `help` is the mend in a line. `text` is the
+    page, with the parts that a rule's has. `mended` says that the mend is written where it is sure; else it is only shown.
     """
 
     code: str
@@ -33,8 +33,9 @@ class Page(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A mistake at a place (lines from 1, columns from 0); `detail` is what was seen (`|` between two parts of it), `edits` mend it
-    together."""
+    """A mistake at a place (lines from 1, columns from 0).
+
+    `detail` is what was seen (`|` between two parts of it); `edits` mend it together."""
 
     code: str
     line: int

@@ -1,4 +1,4 @@
-"""Lifetime: scalers made again and again, states that are not saved or loaded, and a scaler for each optimizer (AMP309 to 312)."""
+"""Lifetime: scalers made again and again, states not saved or loaded, and a scaler for each optimizer (AMP309 to AMP312)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from ampify.analysis.scalers import Made, is_off
 from ampify.analysis.walk import walk
 from ampify.doctor.base import Finding
 from ampify.doctor.case import Case
-from ampify.plan.edits import Edit, Rewrite
+from ampify.plan.edits import Edit, Insert, Rewrite
 from ampify.program import Event, Kind, Scope, Stmt
 
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
+LOADING = ("load_checkpoint", "resume_")  # by such methods somebody else loads
 
 
 def find(case: Case) -> Iterator[Finding]:
@@ -121,12 +122,11 @@ def _states(case: Case) -> Iterator[Finding]:
     found = [(scope, s, e) for scope in case.reading.program.own() for s in scope.statements() for e in s.events if not e.done]
     saved = [t for t in found if t[2].kind is Kind.SAVE and _goes_to_file(case, t[1])]
     if not saves and not loads:
-        for scope, stmt, event in _unique(saved):
-            yield Finding("AMP310", event.line, event.column, _text(case, event), _beside(case, scope, stmt, event, on))
-    elif (
-        saves and not loads and not any(name in word for word in case.names.attributes for name in ("load_checkpoint", "resume_"))
-    ):
-        for _, _, event in _unique([t for t in found if t[2].kind is Kind.LOAD]):
+        edits = _kept(case, [t for t in found if t[2].kind in (Kind.SAVE, Kind.LOAD)], on)
+        for event in _unique(saved):
+            yield Finding("AMP310", event.line, event.column, _text(case, event), edits)
+    elif saves and not loads and not any(word in name for name in case.names.attributes for word in LOADING):
+        for event in _unique([t for t in found if t[2].kind is Kind.LOAD]):
             yield Finding("AMP311", event.line, event.column, _text(case, event))
 
 
@@ -163,12 +163,9 @@ def _restored(case: Case) -> bool:
     return any(isinstance(c, ast.Call) and dotted(c.func).endswith("deepcopy") for c in case.names.nodes.of(ast.Call))
 
 
-def _unique(found: list[tuple[Scope, Stmt, Event]]) -> Iterator[tuple[Scope, Stmt, Event]]:
-    seen = set()
-    for scope, stmt, event in found:
-        if event.line not in seen:
-            seen.add(event.line)
-            yield scope, stmt, event
+def _unique(found: list[tuple[Scope, Stmt, Event]]) -> list[Event]:
+    """The events, of one line one."""
+    return list({event.line: event for _, _, event in reversed(found)}.values())[::-1]
 
 
 def _text(case: Case, event: Event) -> str:
@@ -179,23 +176,41 @@ def _text(case: Case, event: Event) -> str:
     return "the optimizer's state"
 
 
-def _beside(case: Case, scope: Scope, stmt: Stmt, event: Event, on: list[Made]) -> tuple[Edit, ...]:
-    """The scaler's state beside the optimizer's, where both are there for certain and the key is free."""
-    frame = case.frames.get(scope.number)
-    if event.form != "entry" or frame is None or len(on) != 1 or "scaler" in case.names.strings or case.reading.program.keyed:
-        return ()
+def _kept(case: Case, states: list[tuple[Scope, Stmt, Event]], on: list[Made]) -> tuple[Edit, ...]:
+    """The scaler's state beside the optimizer's wherever that is saved and loaded; none unless it can be in all these places."""
     made = on[0]
-    if isinstance(getattr(made.stmt, "value", None), (ast.IfExp, ast.BoolOp)):
-        return ()
     home = _frame_of(case, made.stmt)
-    if home is None or len(case.file.frames.lookup(made.text, frame)) != 1:
+    if home is None or len(on) != 1 or "scaler" in case.names.strings or case.reading.program.keyed:
+        return ()
+    if isinstance(getattr(made.stmt, "value", None), (ast.IfExp, ast.BoolOp)):
         return ()
     if any(isinstance(n, (ast.If, ast.Try, *LOOPS)) for n in _inside(case, made.stmt, home)):
         return ()
-    near = home is frame or (made.text.startswith("self.") and home.name == "__init__" and home.owner is frame.owner)
-    if not near or (home is frame and made.stmt.lineno > stmt.line):
-        return ()
-    return (Rewrite(stmt.number, "state_dict", event.call, "beside", "AMP310", "scaler"),)
+    edits: list[Edit] = []
+    for scope, stmt, event in states:
+        frame = case.frames.get(scope.number)
+        if frame is None or not _is_there(case, made, home, frame, stmt):
+            return ()
+        if event.form == "entry" and event.kind is Kind.SAVE:
+            edits.append(Rewrite(stmt.number, "state_dict", event.call, "beside", "AMP310", "scaler"))
+        elif event.form == "statement" and event.kind is Kind.LOAD and event.text:
+            state = f"{event.text}.get('scaler') or {made.text}.state_dict()"
+            edits.append(Insert(stmt.number, True, f"{made.text}.load_state_dict({state})", "AMP310", "scaler"))
+        else:
+            return ()
+    return tuple(dict.fromkeys(edits))
+
+
+def _is_there(case: Case, made: Made, home: Frame, frame: Frame, stmt: Stmt) -> bool:
+    """Whether a scaler that is made in one function is there where a statement of another runs."""
+    if len(case.file.frames.lookup(made.text, frame)) != 1:
+        return False
+    if home is frame:
+        return made.stmt.lineno < stmt.line
+    if not made.text.startswith("self.") or home.name != "__init__" or home.owner is not frame.owner or home.owner is None:
+        return False
+    before = [c for c in home.calls if c.lineno < made.stmt.lineno and isinstance(c.func, ast.Attribute)]
+    return not any(dotted(c.func) in [f"self.{name}" for name in home.owner.methods] for c in before)
 
 
 def _inside(case: Case, stmt: ast.stmt, frame: Frame) -> Iterator[ast.AST]:

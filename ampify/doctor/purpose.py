@@ -89,8 +89,8 @@ def _half(case: Case) -> Iterator[Finding]:
 
 
 def _same_model(case: Case, text: str, here: list[int], roots: set[tuple[int, str]]) -> bool:
-    """Whether an optimizer of the same function, or the same attribute of an instance, owns a model's parameters; and the model is
-    not made float32 again."""
+    """Whether an optimizer of the same function, or the same attribute of an instance, owns a model's parameters, and the model
+    is not made float32 again."""
     again = any(
         isinstance(c.func, ast.Attribute) and c.func.attr == "float" and dotted(c.func.value) == text
         for c in case.names.nodes.of(ast.Call)

@@ -26,7 +26,7 @@ class Treated(NamedTuple):
 
 
 def treat(source: bytes, tree: ast.Module, path: str, skip: frozenset[str] = frozenset()) -> Treated:
-    """What is found in a file, less the codes in `skip`, and the file with what can be mended. Raises ProofError for a wrong mend."""
+    """What is found in a file, less the codes in `skip`, and the file as mended. Raises ProofError for a wrong mend."""
     case = Case(tree, path)
     found = [f for f in findings(case) if f.code not in skip]
     mended = _together(case, found)

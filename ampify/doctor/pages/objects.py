@@ -49,7 +49,7 @@ run."
         "AMP310",
         "scaler-not-saved",
         "warning",
-        "{} is saved without the scaler's: a resumed run starts at the initial scale, and skips steps until it has come down again",
+        "{} is saved without the scaler's: a resumed run starts at the initial scale, and skips steps until that is down again",
         "save `scaler.state_dict()` beside it, and load it where the optimizer's is loaded",
         """Scaler not saved: a checkpoint that holds the optimizer's state and not the scaler's
 
@@ -216,7 +216,7 @@ Source: PyTorch's notes on numerical accuracy; the reference of torch.amp, gradi
         "AMP314",
         "half-model-with-scaler",
         "error",
-        "{} makes the parameters themselves half: `unscale_` and `step` raise a ValueError, Attempting to unscale FP16 gradients",
+        "{} makes the parameters half: `unscale_` and `step` raise a ValueError, Attempting to unscale FP16 gradients",
         "keep the parameters in float32: autocast casts what gains from it",
         """Half model with a scaler: parameters in float16 under a scaler that wants float32 gradients
 
@@ -260,7 +260,7 @@ Source: torch/amp/grad_scaler.py, "Attempting to unscale FP16 gradients."
         "AMP315",
         "plain-scaler-with-fsdp",
         "error",
-        "{} looks for overflows in one process's shards alone: some processes skip a step that others take, and their weights part",
+        "{} looks for overflows in one process's shards alone: some skip a step that others take, and their weights part",
         "`torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler`",
         """Plain scaler with FSDP: GradScaler where FullyShardedDataParallel splits the gradients
 
@@ -304,7 +304,7 @@ Source: torch/distributed/fsdp/sharded_grad_scaler.py.
         "schedule-gated-wrongly",
         "warning",
         "{} asks for the wrong thing: the schedule {}",
-        "step the schedule unless the scale fell: `if scaler.get_scale() >= scale: scheduler.step()`, with `scale` from before `update()`",
+        "step it unless the scale fell: `if scaler.get_scale() >= scale: scheduler.step()`, `scale` being from before `update()`",
         """Schedule gated wrongly: a condition on the scale that holds for the wrong steps
 
 What it finds: a schedule stepped under a comparison of the scale before and after `update()` that holds where the step was

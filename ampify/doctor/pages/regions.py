@@ -7,7 +7,7 @@ PAGES = (
         "AMP321",
         "no-scaler",
         "warning",
-        "{} goes backward from a loss of float16 that is not scaled: gradients below 6e-8 become 0, and the optimizer never sees them",
+        "{} goes backward from a float16 loss that is not scaled: gradients below 6e-8 are 0, and the optimizer never sees them",
         "scale the loss: `scaler.scale(loss).backward()`, `scaler.step(optimizer)`, `scaler.update()`; or use bfloat16",
         """No scaler: float16 without loss scaling
 
@@ -46,7 +46,7 @@ Source: the reference of torch.amp, gradient scaling.
         "AMP322",
         "training-in-region",
         "warning",
-        "{} runs inside an autocast region: what it computes besides, as hooks, custom functions and recomputed layers do, is cast too",
+        "{} runs under autocast: what it computes besides, in hooks, custom functions and the optimizer, is cast too",
         "end the region after the loss",
         """Training in a region: a backward pass or a step under autocast
 
@@ -153,7 +153,7 @@ Source: torch/amp/autocast_mode.py, __enter__ and __exit__.
         "AMP325",
         "device-with-index",
         "warning",
-        "{} is a device, not a device type: torch does not look whether CUDA is there, and mixed precision stays on where it is not",
+        "{} is a device and no device type: torch does not look whether it is there, and mixed precision stays on without it",
         'the type alone: "cuda"; autocast holds for all devices of it',
         """Device with an index: "cuda:0" where a device type is wanted
 

@@ -216,7 +216,7 @@ Source: PyTorch's notes, automatic mixed precision examples, typical mixed preci
         "AMP306",
         "backward-not-scaled",
         "error",
-        "{} goes backward from a loss that is not scaled, and the scaler divides its gradients by the scale: 1/65536 of them is left",
+        "{} goes backward from an unscaled loss, and the scaler divides its gradients: the optimizer gets 1/65536 of them",
         "`scaler.scale(loss).backward()`",
         """Backward not scaled: gradients that the scaler divides, and that nobody multiplied
 
@@ -256,7 +256,7 @@ Source: PyTorch's notes, automatic mixed precision examples, typical mixed preci
         "AMP307",
         "closure-through-scaler",
         "error",
-        "{} evaluates a closure, whose own backward is not of the scale that the step was looked at with, unseen by the scaler",
+        "{} evaluates a closure, whose gradients the scaler neither unscales nor looks at: the optimizer gets them scaled",
         "step without a closure, or keep such an optimizer in float32",
         """Closure through the scaler: scaler.step(optimizer, closure)
 
