@@ -29,7 +29,7 @@ def apart(case: Case, scope: Scope) -> Iterator[Finding]:
                 continue
             condition = f"`{ast.unparse(_test(case, branch))}`"
             if _all(steps, then) and _all(updates, beside) and len(updates) == 1 and updates[0] in loop.blocks[0]:
-                if not unscales and updates[0].number > branch.number:
+                if updates[0].number > branch.number and (not unscales or _all(unscales, then)):
                     detail = f"it stands outside of {condition}, and raises an AssertionError in every batch without a step"
                     yield Finding("AMP304", updates[0].line, updates[0].column, detail)
             elif _all(steps, beside) and _all(updates, then) and any(s in loop.blocks[0] for s in steps):
@@ -50,7 +50,11 @@ def _is_every_nth(case: Case, stmt: Stmt) -> bool:
     """Whether a branch is taken in every n-th round: its condition has a remainder, and nothing that stands for the others."""
     if stmt.kind != "if" or stmt.number not in case.tests or (len(stmt.blocks) > 1 and stmt.blocks[1]):
         return False
-    return any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod) for n in walk(_test(case, stmt)))
+    test = _test(case, stmt)
+    if isinstance(test, ast.Name):  # `last = (i + 1) % n == 0`
+        bound = case.names.assigned.get(test.id, [])
+        test = bound[0] if len(bound) == 1 else test
+    return any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mod) for n in walk(test))
 
 
 def _test(case: Case, stmt: Stmt) -> ast.expr:

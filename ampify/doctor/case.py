@@ -12,10 +12,12 @@ from ampify.analysis.library import Library
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Roles
 from ampify.analysis.scalers import Made, contexts, made, scalers
-from ampify.analysis.syntax import own_statements
+from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import children, walk
+from ampify.doctor.machine import Code
 from ampify.program import Scope
 
+CLIPS = ("clip_grad", "get_total_norm")
 FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric", "deepspeed", "composer")
 
 
@@ -54,6 +56,18 @@ class Case:
     def tests(self) -> dict[int, ast.expr]:
         """The conditions of its branches, by the number of the statement."""
         return {number: stmt.test for number, stmt in self.statements.items() if isinstance(stmt, ast.If)}
+
+    @cached_property
+    def code(self) -> Code:
+        """What the state machine has to know of the code."""
+        clips = {
+            number
+            for number, stmt in self.statements.items()
+            for part in header(stmt)
+            for call in walk(part)
+            if isinstance(call, ast.Call) and dotted(call.func).rpartition(".")[2].startswith(CLIPS)
+        }
+        return Code(self.tests, frozenset(clips))
 
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:

@@ -27,9 +27,7 @@ CODES = {
     Mistake.NOT_SCALED: "AMP306",
     Mistake.PARTLY_SCALED: "AMP306",
 }
-DOUBTS = frozenset(
-    {"AMP901", "AMP902", "AMP904", "AMP907", "AMP912", "AMP913", "AMP917", "AMP921"}
-)  # who steps what is not clear
+DOUBTS = frozenset({"AMP901", "AMP904", "AMP907", "AMP912", "AMP913", "AMP917", "AMP921"})  # who steps what is not clear
 FINITE = frozenset({"isfinite", "isnan", "isinf", "nan_to_num_"})  # these say the same of scaled gradients
 OF_SCALER = (Kind.STEP, Kind.UNSCALE, Kind.UPDATE)
 
@@ -41,7 +39,7 @@ def find(case: Case) -> Iterator[Finding]:
     for scope in case.reading.program.whole():
         if not scope.closure and _is_clear(case, scope):
             try:
-                found = places(scope, case.tests)
+                found = places(scope, case.code)
             except TooMany:
                 continue
             for place in sorted(found, key=lambda p: (p.line, p.mistake.value)):
@@ -133,7 +131,9 @@ def _finding(case: Case, scope: Scope, place: Place, found: frozenset[Place]) ->
         raw = _raw_backward(scope, place)
         if raw is None:
             return None
-        line, detail = raw.line, f"`{_text_at(case, raw)}`"
+        scaling = any(True for _ in case.calls_of_scaler("scale"))
+        outcome = "the scaler divides its gradients, and the optimizer gets 1/65536 of them" if scaling else "the step raises"
+        line, detail = raw.line, f"`{_text_at(case, raw)}`|{outcome}"
     elif place.mistake is Mistake.PLAIN_STEP:
         if not _alone(scope, place):
             return None

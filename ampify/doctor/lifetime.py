@@ -45,7 +45,7 @@ def _again(case: Case, made: Made) -> str:
         return ""  # perhaps once only
     loops = [n for n in inside if isinstance(n, LOOPS)]
     if loops:
-        if all(_bound_outside(case, o, frame, loops[-1]) for o in optimizers):
+        if all(_bound_outside(case, o, frame, loops[0]) for o in optimizers):
             return f"`{made.text}` is made in the loop of line {loops[0].lineno}"
         return ""
     if not made.text.isidentifier() or any(o.partition(".")[0] not in _parameters(frame) for o in optimizers):

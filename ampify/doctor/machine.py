@@ -48,9 +48,17 @@ class Place(NamedTuple):
     targets: tuple[str, ...]
 
 
-def places(scope: Scope, tests: Mapping[int, ast.expr], overlay: Overlay = Overlay()) -> frozenset[Place]:
-    """The mistakes in a scope; `tests` has the conditions of its branches, by the number of the statement."""
-    machine = _Machine(scope, tests, overlay)
+class Code(NamedTuple):
+    """What the machine has to know of the code itself: the conditions of branches, and the statements that clip gradients, by the
+    numbers of the statements."""
+
+    tests: Mapping[int, ast.expr]
+    clips: frozenset[int]
+
+
+def places(scope: Scope, code: Code, overlay: Overlay = Overlay()) -> frozenset[Place]:
+    """The mistakes in a scope."""
+    machine = _Machine(scope, code, overlay)
     machine.follow(scope)
     return machine.watcher.wrong()
 
@@ -68,8 +76,9 @@ def about_precision(test: ast.expr) -> bool:
 class _Watcher(Scaler):
     """Takes gradients from state to state, and counts at each place the paths that are right and those that are wrong."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, clips: frozenset[int]) -> None:
         super().__init__(scope, plain=False)
+        self.clips = clips  # statements that clip gradients, whosever they are
         self.right: set[Place] = set()
         self.bad: set[Place] = set()
 
@@ -100,7 +109,9 @@ class _Watcher(Scaler):
 
     def read(self, event: Event, stmt: Stmt, now: list[list[str]]) -> None:
         """Gradients are looked at: of all optimizers that may own them."""
-        kinds = {now[self.at[key]][0] for key in event.targets if key in self.at} - {CLEAN, USED}
+        unknown = event.targets == ("?",) and stmt.number in self.clips
+        keys = self.keys if unknown else [key for key in event.targets if key in self.at]
+        kinds = {now[self.at[key]][0] for key in keys} - {CLEAN, USED}
         if kinds and not event.soft:
             self.tell(Mistake.READ_SCALED, kinds == {SCALED}, event, stmt)
 
@@ -143,10 +154,10 @@ def _after_backward(grads: str, scaled: bool) -> str:
 class _Machine(Machine):
     """Walks over a scope; of what depends on mixed precision only over the side that has it."""
 
-    def __init__(self, scope: Scope, tests: Mapping[int, ast.expr], overlay: Overlay) -> None:
+    def __init__(self, scope: Scope, code: Code, overlay: Overlay) -> None:
         super().__init__(scope, overlay, strict=False)
-        self.scaler = self.watcher = _Watcher(scope)
-        self.tests = tests
+        self.scaler = self.watcher = _Watcher(scope, code.clips)
+        self.tests = code.tests
 
     def branch(self, stmt: Stmt, worlds: Worlds) -> Ends:
         then, otherwise = stmt.blocks[0], stmt.blocks[1] if len(stmt.blocks) > 1 else ()

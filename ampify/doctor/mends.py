@@ -75,8 +75,8 @@ def _unscaled_before(case: Case, scope: Scope, place: Place, scaler: str) -> tup
     if _is_elif(case, node) or (at.kind == "while") or not _beside_scaler(case, node, scope):
         return ()
     unscale = tuple(Event(Kind.UNSCALE, (target,), done=True) for target in place.targets)
-    left = places(scope, case.tests, Overlay(before={at.number: unscale}))
-    if left - places(scope, case.tests) or place in left or _unscaled_in_each(scope, at):
+    left = places(scope, case.code, Overlay(before={at.number: unscale}))
+    if left - places(scope, case.code) or place in left or _unscaled_in_each(scope, at):
         return ()
     return tuple(Insert(at.number, False, f"{scaler}.unscale_({target})", "AMP301") for target in place.targets)
 
@@ -139,6 +139,9 @@ def _scaled(case: Case, scope: Scope, place: Place) -> tuple[Edit, ...]:
     """`scaler.scale(loss).backward()` for the only backward of a scope."""
     passes = [(s, e) for s in scope.run() for e in s.events if e.kind is Kind.BACKWARD]
     own = {s.number for s in scope.statements()}
+    kinds = {e.kind for s in scope.run() for e in s.events if not e.soft}
+    if kinds & {Kind.READ, Kind.REPLACE} and Kind.UNSCALE not in kinds:
+        return ()  # these would be looked at while they are scaled
     if len(passes) != 1 or passes[0][0].number not in own or passes[0][1].tensors:
         return ()
     stmt, event = passes[0]

@@ -107,7 +107,7 @@ def _unscaled(case: Case) -> Iterator[Finding]:
         for stmt in case.body(frame):
             calls = _calls_of_region(case, stmt)
             if calls and all(_is_float16(case, c) for c in calls) and isinstance(stmt, WITHS):
-                inner = [s for s in own_statements(stmt.body) if isinstance(s, (ast.Assign, ast.AugAssign))]
+                inner = [s for s in own_statements(stmt.body) if isinstance(s, (ast.Assign, ast.AugAssign, ast.AnnAssign))]
                 targets = [t for s in inner for t in (s.targets if isinstance(s, ast.Assign) else [s.target])]
                 computed.update(dotted(n) for t in targets for n in walk(t))
         for place in scope.statements():
@@ -133,7 +133,7 @@ def _scales_somehow(case: Case) -> bool:
 
 
 def _is_float16(case: Case, call: ast.Call) -> bool:
-    """Whether a region says float16, or says CUDA and nothing of the dtype."""
+    """Whether a region says float16, or nothing of the dtype and CUDA, or `device.type`, where that is the default."""
     name = case.names.resolve(call.func)
     older = ".cuda.amp" in name
     if any(k.arg is None for k in call.keywords) or name not in AUTOCAST or ".cpu." in name or ".xpu." in name:
@@ -142,7 +142,8 @@ def _is_float16(case: Case, call: ast.Call) -> bool:
     if dtype is not None:
         return case.names.resolve(dtype) in ("torch.float16", "torch.half")
     device = next((k.value for k in call.keywords if k.arg == "device_type"), call.args[0] if call.args else None)
-    return older or (isinstance(device, ast.Constant) and str(device.value).partition(":")[0] == "cuda")
+    chosen = isinstance(device, ast.Attribute) and device.attr == "type"  # on any accelerator
+    return older or chosen or (isinstance(device, ast.Constant) and str(device.value).partition(":")[0] == "cuda")
 
 
 # one context inside itself ---------------------------------------------------------------------------

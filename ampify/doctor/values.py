@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from ampify.analysis.frames import FUNCTIONS, Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.scalers import SCALERS
-from ampify.analysis.syntax import own_statements, shown
+from ampify.analysis.syntax import shown
 from ampify.analysis.walk import walk
 from ampify.doctor.base import Finding
 from ampify.doctor.case import Case
+from ampify.doctor.machine import about_precision
 
 HARMLESS = frozenset({"isfinite", "isnan", "isinf", "isfinite_"})
 TAKING = frozenset({"item", "detach", "cpu", "numpy", "tolist", "clone", "data", "float", "mean", "sum"})
@@ -63,18 +64,25 @@ def _scaled(case: Case, frame: Frame) -> Iterator[Finding]:
 
 
 def _uses_after(case: Case, stmt: ast.stmt, name: str) -> Iterator[ast.Name]:
-    """The uses of a name in what follows a statement in its own block, until it means something else."""
+    """The uses of a name in what follows a statement, until it means something else: in its own block, and in the one round a
+    branch for mixed precision."""
+    for later in _later(case, stmt):
+        if isinstance(later, (*FUNCTIONS, ast.ClassDef)):
+            continue
+        used = [n for n in walk(later) if isinstance(n, ast.Name) and n.id == name]
+        if any(isinstance(n.ctx, (ast.Store, ast.Del)) for n in used) and not isinstance(later, ast.AugAssign):
+            return
+        yield from sorted((n for n in used if isinstance(n.ctx, ast.Load)), key=lambda n: (n.lineno, n.col_offset))
+
+
+def _later(case: Case, stmt: ast.stmt) -> Iterator[ast.stmt]:
+    """The statements that run behind one, in this round of a loop."""
     parent = case.parents[stmt]
     for block in (getattr(parent, field, None) for field in ("body", "orelse", "finalbody")):
-        if not isinstance(block, list) or stmt not in block:
-            continue
-        for later in block[block.index(stmt) + 1 :]:
-            inner = [s for s in own_statements([later]) if not isinstance(s, (*FUNCTIONS, ast.ClassDef))]
-            used = [n for n in walk(later) if isinstance(n, ast.Name) and n.id == name]
-            if any(isinstance(n.ctx, (ast.Store, ast.Del)) for n in used) and not isinstance(later, ast.AugAssign):
-                return
-            if inner:
-                yield from sorted((n for n in used if isinstance(n.ctx, ast.Load)), key=lambda n: (n.lineno, n.col_offset))
+        if isinstance(block, list) and stmt in block:
+            yield from block[block.index(stmt) + 1 :]
+    if isinstance(parent, ast.If) and about_precision(parent.test):
+        yield from _later(case, parent)
 
 
 def _look(case: Case, node: ast.Name) -> ast.stmt | ast.expr | None:

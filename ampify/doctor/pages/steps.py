@@ -216,15 +216,15 @@ Source: PyTorch's notes, automatic mixed precision examples, typical mixed preci
         "AMP306",
         "backward-not-scaled",
         "error",
-        "{} goes backward from an unscaled loss, and the scaler divides its gradients: the optimizer gets 1/65536 of them",
+        "{} goes backward from an unscaled loss: {}",
         "`scaler.scale(loss).backward()`",
         """Backward not scaled: gradients that the scaler divides, and that nobody multiplied
 
 What it finds: `scaler.step` or `scaler.unscale_` on gradients of a backward pass that was not scaled, or one of several that
 was not.
 
-Why it matters: the scaler divides whatever it finds in `.grad`. The optimizer gets 1/65536 of these gradients at first; of
-two losses only the scaled one counts.
+Why it matters: the scaler divides whatever it finds in `.grad`, and raises if it never scaled anything. The optimizer gets
+1/65536 of these gradients at first; of two losses only the scaled one counts.
 
 Before:
 
