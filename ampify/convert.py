@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from ampify.plan.rules.search import Search
     from ampify.program import Elsewhere, Note, Refusal
 
-INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP109", "AMP112"})  # these stand before the line that they name
+INSERTIONS = frozenset(
+    {"AMP103", "AMP105", "AMP107", "AMP109", "AMP112", "AMP301", "AMP303"}
+)  # these stand before the line that they name
 
 Status = Literal["converted", "already", "unchanged", "refused", "error"]
 
@@ -188,7 +190,7 @@ def _render(
     edits = applied(reading.numbers, plan)
     try:
         output = emit(source, plan)
-        if not _keeps_lines(source, output, edits, _joined(source, reading.numbers, plan)):
+        if not keeps_lines(source, output, edits, joined_lines(source, reading.numbers, plan)):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
         clock.lap("render")
         for need in (n for n in plan.needs if n.edits and n.grave):
@@ -239,7 +241,7 @@ def _converted_for(need: Need, finder: Finder, script: str, options: Options) ->
     return convert(source, options, Surroundings(need.path, _Instead(finder, need.path, None, script), need))
 
 
-def _joined(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> set[int]:
+def joined_lines(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> set[int]:
     """The lines that something is inserted into, as they hold more than the statement before or behind which it is to stand."""
     from ampify.plan.edits import Insert
 
@@ -254,7 +256,7 @@ def _joined(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: Plan)
     return joined
 
 
-def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...], joined: set[int]) -> bool:
+def keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...], joined: set[int]) -> bool:
     """Whether all lines outside of edits are in the output, byte for byte and in order: libcst loses some white space."""
     edited = joined.union(line for e in edits if e.code not in INSERTIONS for line in range(e.line, e.end_line + 1))
     written = iter(output.splitlines(keepends=True))

@@ -6,12 +6,12 @@ from __future__ import annotations
 import ast
 from typing import Literal, NamedTuple
 
-from ampify.convert import AppliedEdit, applied
+from ampify.convert import AppliedEdit, applied, joined_lines, keeps_lines
 from ampify.diagnostics import Diagnostic
 from ampify.doctor.base import Finding, described
 from ampify.doctor.case import Case
 from ampify.doctor.examine import findings
-from ampify.doctor.pages import PAGES
+from ampify.doctor.pages import MENDS, PAGES
 from ampify.plan.edits import Insert, Plan, Rewrite
 from ampify.source import is_deep, not_rewritable
 
@@ -30,15 +30,22 @@ def treat(source: bytes, tree: ast.Module, path: str, skip: frozenset[str] = fro
     case = Case(tree, path)
     found = [f for f in findings(case) if f.code not in skip]
     mended = _together(case, found)
+    plan = Plan(
+        tuple(dict.fromkeys(e for f in mended for e in f.edits)), names={"scaler": min(_scalers(case, mended), default="")}
+    )
+    edits = applied(case.reading.numbers, plan, MENDS)
     output = source
     if mended and not is_deep(tree) and not not_rewritable(source):
-        output = _written(source, case, mended) or source
+        output = _written(source, plan, edits, joined_lines(source, case.reading.numbers, plan), skip) or source
     if output == source:
         return Treated("already", source, (), tuple(described(f, PAGES) for f in found))
-    plan = Plan(tuple(dict.fromkeys(e for f in mended for e in f.edits)))
-    texts = {f.code: f"mends {PAGES[f.code].name}" for f in mended}
-    told = tuple(described(f, PAGES)._replace(help="mended") if f in mended else described(f, PAGES) for f in found)
-    return Treated("converted", output, applied(case.reading.numbers, plan, texts), told)
+    told = tuple(_mended(described(f, PAGES)) if f in mended else described(f, PAGES) for f in found)
+    return Treated("converted", output, edits, told)
+
+
+def _mended(told: Diagnostic) -> Diagnostic:
+    """A finding whose mend is written: no error any more."""
+    return told._replace(severity="warning", help="mended")
 
 
 def _together(case: Case, found: list[Finding]) -> list[Finding]:
@@ -64,15 +71,16 @@ def _scalers(case: Case, mended: list[Finding]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _written(source: bytes, case: Case, mended: list[Finding]) -> bytes | None:
-    """The file with the mends, once they are proved; None where libcst does not read it."""
+def _written(source: bytes, plan: Plan, edits: tuple[AppliedEdit, ...], joined: set[int], skip: frozenset[str]) -> bytes | None:
+    """The file with the mends, once they are proved; None where libcst does not read it, or loses some of it."""
     from ampify.doctor.proof import prove
     from ampify.render.emit import UnreadableError, emit
 
-    edits = tuple(dict.fromkeys(e for f in mended for e in f.edits))
     try:
-        output = emit(source, Plan(edits, names={"scaler": min(_scalers(case, mended))}))
+        output = emit(source, plan)
     except UnreadableError:
         return None
-    prove(source, output)
+    if not keeps_lines(source, output, edits, joined):
+        return None
+    prove(source, output, skip)
     return output
