@@ -160,7 +160,8 @@ def _goes_to_file(case: Case, stmt: Stmt) -> bool:
 
 def _restored(case: Case) -> bool:
     """Whether a copy of the states is taken and put back, as for an early stop or a search of learning rates."""
-    return any(isinstance(c, ast.Call) and dotted(c.func).endswith("deepcopy") for c in case.names.nodes.of(ast.Call))
+    copies = [c for c in case.names.nodes.of(ast.Call) if dotted(c.func).endswith("deepcopy")]
+    return any(isinstance(n, ast.Attribute) and n.attr == "state_dict" for c in copies for n in walk(c))
 
 
 def _unique(found: list[tuple[Scope, Stmt, Event]]) -> list[Event]:
