@@ -1,4 +1,4 @@
-"""Purpose: scalers that do not fit what they are made for: bfloat16, half models, FSDP, schedules (AMP313 to AMP316)."""
+"""Purpose: scalers that do not fit what they are made for: bfloat16, half models, FSDP, schedules (AMP313 to AMP317)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ampify.analysis.syntax import shown
 from ampify.analysis.walk import walk
 from ampify.doctor.base import Finding
 from ampify.doctor.case import Case
-from ampify.program import Kind
+from ampify.program import Kind, Scope, Stmt
 
 HALF = ("torch.float16", "torch.half")
 FSDP = (
@@ -31,6 +31,8 @@ def find(case: Case) -> Iterator[Finding]:
         yield from _sharded(case)
     for frame in case.file.frames.all:
         yield from _gated(case, frame)
+    for scope in case.reading.program.own():
+        yield from _not_gated(case, scope)
 
 
 def _bfloat16(case: Case) -> Iterator[Finding]:
@@ -139,6 +141,24 @@ def _gated(case: Case, frame: Frame) -> Iterator[Finding]:
         schedules = [c for c in steps if getattr(c.func, "attr", "") == "step" and _is_schedule(case, c, frame)]
         if wrong and schedules and not stmt.orelse:
             yield Finding("AMP316", stmt.lineno, stmt.col_offset, f"`{ast.unparse(stmt.test)}`|{wrong}")
+
+
+def _not_gated(case: Case, scope: Scope) -> Iterator[Finding]:
+    """Schedules stepped beside the scaler's step in one loop, where nobody asks for the scale."""
+    frame = case.frames.get(scope.number)
+    if any(where is frame for _, where in case.calls_of_scaler("get_scale")):
+        return
+    loops = [s for s in scope.statements() if s.kind in ("for", "while")]
+
+    def loop_of(stmt: Stmt) -> int:
+        """The innermost loop that a statement stands in."""
+        return max((o.number for o in loops if o.number < stmt.number < o.end), default=-1)
+
+    stepped = {loop_of(s) for s in scope.statements() for e in s.events if e.kind is Kind.STEP and e.done} - {-1}
+    for stmt in scope.statements():
+        for event in stmt.events:
+            if event.kind is Kind.SCHEDULE and loop_of(stmt) in stepped:
+                yield Finding("AMP317", event.line, event.column, shown(case.statements[stmt.number]))
 
 
 def _is_schedule(case: Case, call: ast.Call, frame: Frame) -> bool:

@@ -32,7 +32,7 @@ def find(case: Case) -> Iterator[Finding]:
     yield from _entered_again(case)
 
 
-def _calls_of_region(case: Case, node: ast.AST) -> list[ast.Call]:
+def calls_of_region(case: Case, node: ast.AST) -> list[ast.Call]:
     """The calls that make the autocast contexts of a `with`."""
     found = []
     for item in node.items if isinstance(node, WITHS) else ():
@@ -43,13 +43,13 @@ def _calls_of_region(case: Case, node: ast.AST) -> list[ast.Call]:
     return [c for c in found if not is_off(c)]
 
 
-def _is_disabled(case: Case, node: ast.AST) -> bool:
+def is_disabled(case: Case, node: ast.AST) -> bool:
     return isinstance(node, WITHS) and any(case.names.is_disabled(item.context_expr) for item in node.items)
 
 
 def _caches(case: Case, stmt: Stmt) -> bool:
     """Whether a region keeps copies of weights."""
-    calls = _calls_of_region(case, case.statements[stmt.number])
+    calls = calls_of_region(case, case.statements[stmt.number])
     return bool(calls) and not any(k.arg in ("cache_enabled", None) for c in calls for k in c.keywords)
 
 
@@ -70,7 +70,7 @@ def _trained(case: Case, region: Stmt, inside: Iterator[Stmt], cleared: bool) ->
     told: set[int] = set()
     for stmt in inside:
         node = case.statements.get(stmt.number)
-        if node is None or stmt.number in told or any(_is_disabled(case, above) for above in case.above(node)):
+        if node is None or stmt.number in told or any(is_disabled(case, above) for above in case.above(node)):
             continue
         if stmt.kind in LOOPS and not cleared and (step := _steps_and_computes(stmt)) is not None:
             told.update(s.number for s in stmt.walk())
@@ -105,8 +105,8 @@ def _unscaled(case: Case) -> Iterator[Finding]:
             continue
         computed: set[str] = set()
         for stmt in case.body(frame):
-            calls = _calls_of_region(case, stmt)
-            if calls and all(_is_float16(case, c) for c in calls) and isinstance(stmt, WITHS):
+            calls = calls_of_region(case, stmt)
+            if calls and all(is_float16(case, c) for c in calls) and isinstance(stmt, WITHS):
                 inner = [s for s in own_statements(stmt.body) if isinstance(s, (ast.Assign, ast.AugAssign, ast.AnnAssign))]
                 targets = [t for s in inner for t in (s.targets if isinstance(s, ast.Assign) else [s.target])]
                 computed.update(dotted(n) for t in targets for n in walk(t))
@@ -132,7 +132,7 @@ def _scales_somehow(case: Case) -> bool:
     return any("scaler" in word.lower() and word not in made and word != "GradScaler" for word in attributes)
 
 
-def _is_float16(case: Case, call: ast.Call) -> bool:
+def is_float16(case: Case, call: ast.Call) -> bool:
     """Whether a region says float16, or nothing of the dtype and CUDA, or `device.type`, where that is the default."""
     name = case.names.resolve(call.func)
     older = ".cuda.amp" in name
@@ -144,6 +144,13 @@ def _is_float16(case: Case, call: ast.Call) -> bool:
     device = next((k.value for k in call.keywords if k.arg == "device_type"), call.args[0] if call.args else None)
     chosen = isinstance(device, ast.Attribute) and device.attr == "type"  # on any accelerator
     return older or chosen or (isinstance(device, ast.Constant) and str(device.value).partition(":")[0] == "cuda")
+
+
+def on_cuda(case: Case, call: ast.Call) -> bool:
+    """Whether a region is one of CUDA, as it is written."""
+    device = next((k.value for k in call.keywords if k.arg == "device_type"), call.args[0] if call.args else None)
+    older = case.names.resolve(call.func).startswith("torch.cuda.amp")
+    return older or (isinstance(device, ast.Constant) and str(device.value).partition(":")[0] == "cuda")
 
 
 # one context inside itself ---------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from ampify.doctor.case import Case
 from ampify.doctor.examine import findings
 from ampify.doctor.pages import MENDS, PAGES
 from ampify.plan.edits import Insert, Plan, Rewrite
+from ampify.plan.rules.search import described as hazard
+from ampify.program import Note
 from ampify.source import is_deep, not_rewritable
 
 
@@ -38,9 +40,16 @@ def treat(source: bytes, tree: ast.Module, path: str, skip: frozenset[str] = fro
     if mended and not is_deep(tree) and not not_rewritable(source):
         output = _written(source, plan, edits, joined_lines(source, case.reading.numbers, plan), skip) or source
     if output == source:
-        return Treated("already", source, (), tuple(described(f, PAGES) for f in found))
-    told = tuple(_mended(described(f, PAGES)) if f in mended else described(f, PAGES) for f in found)
+        return Treated("already", source, (), tuple(map(_told, found)))
+    told = tuple(_mended(_told(f)) if f in mended else _told(f) for f in found)
     return Treated("converted", output, edits, told)
+
+
+def _told(finding: Finding) -> Diagnostic:
+    """The diagnostic of a finding, of a numeric hazard as its rule tells it."""
+    if finding.code in PAGES:
+        return described(finding, PAGES)
+    return hazard(Note(finding.code, finding.line, finding.column, finding.detail))
 
 
 def _mended(told: Diagnostic) -> Diagnostic:

@@ -61,6 +61,11 @@ WRONG = [
     ("schedule held back", "if scale <= scaler", "if scale == scaler", [("AMP316", "if scale ==")]),
     ("FSDP with its own scaler", "ShardedGradScaler() if args.fp16 else ", "", []),  # imported, perhaps for elsewhere
     ("half for inference", "exported = nn", "model.half()\nexported = nn", [("AMP314", "model.half()")]),
+    ("typical", "criterion(model(x), y)", "nn.BCELoss()(torch.sigmoid(model(x)), y)", [("AMP201", "BCELoss")]),
+    ("on the CPU", "criterion(model(x), y)", "nn.BCELoss()(torch.sigmoid(model(x)), y)", []),
+    ("typical", "criterion(model(x), y)", "(x @ x.t()).masked_fill(y > 0, -1e9).sum()", [("AMP210", "masked_fill")]),
+    ("typical", "criterion(model(x), y)", "(x @ x.t()).float().masked_fill(y > 0, -1e9).sum()", []),
+    ("bfloat16 without a scaler", "criterion(model(x), y)", "(x @ x.t()).masked_fill(y > 0, -1e9).sum()", []),
     ("custom functions", '@torch.amp.custom_bwd(device_type="cuda")', "@torch.amp.custom_bwd", [("AMP326", "custom_bwd")]),
     ("float32 inside a region", "            loss = criterion(out.float(), y)\n    scaler", "            loss = criterion(out.float(), y)\n        scaler", [("AMP322", "backward")]),  # noqa: E501
 ]  # fmt: skip

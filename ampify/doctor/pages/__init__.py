@@ -1,9 +1,9 @@
 """PAGES: the findings in an author's own mixed precision, by code; MENDS: what the edits of those that are mended do."""
 
 from ampify.doctor.base import Page
-from ampify.doctor.pages import objects, regions, steps
+from ampify.doctor.pages import objects, regions, schedules, steps
 
-PAGES: dict[str, Page] = {page.code: page for page in (*steps.PAGES, *objects.PAGES, *regions.PAGES)}
+PAGES: dict[str, Page] = {page.code: page for page in (*steps.PAGES, *objects.PAGES, *schedules.PAGES, *regions.PAGES)}
 
 MENDS = {
     "AMP301": "unscales the gradients before they are looked at",
