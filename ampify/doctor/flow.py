@@ -24,11 +24,12 @@ CODES = {
     Mistake.IDLE_UPDATE: "AMP304",
     Mistake.STALE: "AMP304",
     Mistake.PLAIN_STEP: "AMP305",
+    Mistake.UNCHECKED_STEP: "AMP305",
     Mistake.NOT_SCALED: "AMP306",
     Mistake.PARTLY_SCALED: "AMP306",
 }
 DOUBTS = frozenset({"AMP901", "AMP904", "AMP907", "AMP912", "AMP913", "AMP917", "AMP921"})  # who steps what is not clear
-FINITE = frozenset({"isfinite", "isnan", "isinf", "nan_to_num_"})  # these say the same of scaled gradients
+FINITE = frozenset({"isfinite", "isnan", "isinf", "nan_to_num_", "nan_to_num"})  # these say the same of scaled gradients
 OF_SCALER = (Kind.STEP, Kind.UNSCALE, Kind.UPDATE)
 
 
@@ -137,7 +138,11 @@ def _finding(case: Case, scope: Scope, place: Place, found: frozenset[Place]) ->
     elif place.mistake is Mistake.PLAIN_STEP:
         if not _alone(scope, place):
             return None
-        detail = f"`{shown(node).strip('`')}`"
+        detail = f"{shown(node)}|on gradients that are still scaled, 65536 times too large at first, and on inf and NaN"
+    elif place.mistake is Mistake.UNCHECKED_STEP:
+        if any(_asks_finite(frame.node) for frame in case.frames_of(scope)):
+            return None  # it looks for overflows itself
+        detail = f"{shown(node)}|on inf and NaN after an overflow, where the scaler would skip the step"
     column = events[0].column if events and line == place.line else node.col_offset if line == place.line else 0
     code = CODES[place.mistake]
     return Finding(code, line, column, detail, mended(case, scope, place, stmt))
@@ -149,8 +154,8 @@ def _call_at(node: ast.stmt, line: int) -> ast.AST | None:
     return min(calls, key=lambda c: c.col_offset, default=None)
 
 
-def _asks_finite(node: ast.stmt) -> bool:
-    """Whether a statement only asks for inf and NaN, which scaled gradients have where the true ones do, or not much later."""
+def _asks_finite(node: ast.AST) -> bool:
+    """Whether code asks for inf and NaN, which scaled gradients have where the true ones do, or not much later."""
     return any(isinstance(n, ast.Call) and dotted(n.func).rpartition(".")[2] in FINITE for n in walk(node))
 
 

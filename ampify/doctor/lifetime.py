@@ -181,7 +181,7 @@ def _kept(case: Case, states: list[tuple[Scope, Stmt, Event]], on: list[Made]) -
     """The scaler's state beside the optimizer's wherever that is saved and loaded; none unless it can be in all these places."""
     made = on[0]
     home = _frame_of(case, made.stmt)
-    if home is None or len(on) != 1 or "scaler" in case.names.strings or case.reading.program.keyed:
+    if home is None or len(on) != 1 or case.names.plain or "scaler" in case.names.strings or case.reading.program.keyed:
         return ()
     if isinstance(getattr(made.stmt, "value", None), (ast.IfExp, ast.BoolOp)):
         return ()

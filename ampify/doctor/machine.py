@@ -36,6 +36,7 @@ class Mistake(Enum):
     PARTLY_SCALED = "scaled in part"
     STALE = "unscaled by another scale"
     PLAIN_STEP = "scaled, and stepped on without the scaler"
+    UNCHECKED_STEP = "unscaled, and stepped on without the scaler"
     IDLE_UPDATE = "updated with nothing stepped"
 
 
@@ -135,6 +136,7 @@ class _Watcher(Scaler):
         elif event.kind is Kind.STEP:
             if grads not in (CLEAN, USED):
                 self.tell(Mistake.PLAIN_STEP, grads == SCALED and stage == READY, event, stmt)
+                self.tell(Mistake.UNCHECKED_STEP, grads == TRUE and stage == UNSCALED, event, stmt)
             pair[0] = USED
 
     def tell(self, mistake: Mistake, wrong: bool, event: Event, stmt: Stmt) -> None:

@@ -24,7 +24,7 @@ def mended(case: Case, scope: Scope, place: Place, stmt: Stmt) -> tuple[Edit, ..
         return ()
     if place.mistake is Mistake.READ_SCALED:
         return _unscaled_before(case, scope, place, scaler)
-    if place.mistake is Mistake.PLAIN_STEP:
+    if place.mistake in (Mistake.PLAIN_STEP, Mistake.UNCHECKED_STEP):
         return _through_scaler(case, scope, place, stmt, scaler)
     if place.mistake is Mistake.NOT_SCALED:
         return _scaled(case, scope, place)

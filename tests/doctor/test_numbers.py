@@ -68,6 +68,10 @@ STEPS = {
         ["optimizer.zero_grad()", "scaler.scale(loss).backward()", "optimizer.step()", "scaler.update()"],
         ["optimizer.zero_grad()", "loss.backward()", "optimizer.step()"],
     ),
+    "AMP305 on unscaled gradients": (
+        ["optimizer.zero_grad()", "scaler.scale(loss).backward()", "scaler.unscale_(optimizer)", CLIP, "optimizer.step()"],
+        ["optimizer.zero_grad()", "loss.backward()", CLIP, "optimizer.step()"],
+    ),
     "AMP306": (
         [
             "optimizer.zero_grad()",
@@ -80,7 +84,12 @@ STEPS = {
         ["optimizer.zero_grad()", "loss.backward()", CLIP, "optimizer.step()"],
     ),
 }
-RAISING = {"AMP303": "already been called", "AMP305 with an update": "No inf checks", "AMP306": "_scale is None"}
+RAISING = {
+    "AMP305 on unscaled gradients": "already been called",
+    "AMP303": "already been called",
+    "AMP305 with an update": "No inf checks",
+    "AMP306": "_scale is None",
+}
 
 
 def script(made: str, steps: list[str]) -> str:

@@ -17,6 +17,8 @@ WRONG = [
     ("clipping", "    scaler.update()\n", "    scaler.update()\n    scaler.update()\n", [("AMP304", "update")]),
     ("typical", "scaler.step(optimizer)\n    scaler.update()", "optimizer.step()", [("AMP305", "optimizer.step()")]),
     ("typical", "scaler.step(optimizer)\n", "optimizer.step()\n", [("AMP305", "optimizer.step()")]),
+    ("clipping", "scaler.step(optimizer)", "optimizer.step()", [("AMP305", "optimizer.step()")]),
+    ("clipping", "scaler.step(optimizer)", "assert torch.isfinite(loss)\n    optimizer.step()", []),
     ("typical", "scaler.scale(loss).backward()", "loss.backward()", [("AMP306", "loss.backward()")]),
     ("typical", "    scaler.scale", "    print([p.grad.norm() for p in model.parameters()])\n    scaler.scale", []),
     (

@@ -177,14 +177,15 @@ Source: PyTorch's notes, automatic mixed precision examples, gradient accumulati
         "AMP305",
         "step-without-scaler",
         "error",
-        "{} steps on gradients that are still scaled, 65536 times too large at first, and on inf and NaN after an overflow",
+        "{} steps {}",
         "`scaler.step(optimizer)`, and `scaler.update()` after it",
         """Step without the scaler: an optimizer's own step on scaled gradients
 
-What it finds: `optimizer.step()` after a backward pass of a scaled loss, with no `unscale_` between, on every path.
+What it finds: `optimizer.step()` after a backward pass of a scaled loss, on every path: with no `unscale_` between, or with one
+and no look for inf and NaN.
 
 Why it matters: it takes the gradients as they are. SGD diverges at once. Adam divides by their size and hides it, until
-weight decay, eps or a clip matter; and no step is left out on an overflow.
+weight decay, eps or a clip matter. Unscaled or not, no step is left out on an overflow, and one such step ruins the weights.
 
 Before:
 
