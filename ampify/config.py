@@ -92,14 +92,15 @@ def options(
 
 
 def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
-    """The rules that are left out."""
+    """The codes that are left out; `only` chooses among those of its own kind, rules for hazards or findings."""
     if not only and not skip:
         return frozenset()
     known = _codes()
     for code in (*only, *skip):
         if code not in known:
             raise UnknownRuleError(f"{code} is none of the rules that can be chosen: {', '.join(sorted(known))}")
-    return frozenset(known.difference(only) if only else ()).union(skip)
+    kinds = {code[:4] for code in only}
+    return frozenset(code for code in known.difference(only) if code[:4] in kinds).union(skip)
 
 
 def _codes() -> frozenset[str]:
