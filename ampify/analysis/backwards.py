@@ -8,7 +8,7 @@ from ampify.analysis.forward import may_run_model
 from ampify.analysis.names import dotted
 from ampify.analysis.notes import Notes
 from ampify.analysis.roles import Role
-from ampify.analysis.syntax import is_false, shown, uses_of
+from ampify.analysis.syntax import is_false, own_statements, shown, uses_of
 from ampify.analysis.walk import walk
 from ampify.program import Kind
 
@@ -73,14 +73,34 @@ def _is_scaled(notes: Notes, node: ast.AST) -> bool:
     )
 
 
-def _was_scaled(notes: Notes, node: ast.expr) -> bool:
-    """Whether an author's expression has a part that is scaled, or the name of what was scaled last before it."""
+def _was_scaled(notes: Notes, node: ast.expr, depth: int = 4) -> bool:
+    """Whether an author's expression has a part that is scaled, or names of what was scaled last before it."""
     if any(_is_scaled(notes, inner) for inner in walk(node)):
         return True
-    bound = notes.known.frames.lookup(dotted(node), notes.frame) if dotted(node) else []
-    before = [b.value for b in bound if b.frame is notes.frame and b.value is not None and b.value.lineno <= node.lineno]
-    last = max(before, key=lambda value: (value.lineno, value.col_offset), default=None)
-    return last is not None and any(_is_scaled(notes, inner) for inner in walk(last))
+    if not depth:
+        return False
+    for inner in walk(node):
+        text = dotted(inner) if isinstance(inner, (ast.Name, ast.Attribute)) else ""
+        if text and any(_was_scaled(notes, value, depth - 1) for value in _given(notes, text, inner)):
+            return True
+    return False
+
+
+def _given(notes: Notes, text: str, node: ast.AST) -> list[ast.expr]:
+    """What a name was given last before a place, and what was added to it; of an attribute, all that it is given anywhere."""
+    bound = [(b.value, b.frame) for b in notes.known.frames.lookup(text, notes.frame) if b.value is not None]
+    if "." in text:
+        return [value for value, _ in bound if not any(inner is node for inner in walk(value))]
+    line = getattr(node, "lineno", 0)
+    before = [v for v, frame in bound if frame is notes.frame and (v.end_lineno or 0) <= line and node not in set(walk(v))]
+    last = max((v.lineno for v in before), default=0)
+    found = [v for v in before if v.lineno == last]
+    for stmt in own_statements(notes.frame.node.body):
+        if isinstance(stmt, ast.AugAssign) and dotted(stmt.target) == text:
+            found.append(stmt.value)
+        elif isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) and dotted(stmt.value.func) == f"{text}.append":
+            found.extend(stmt.value.args)
+    return [value for value in found if node not in set(walk(value))]
 
 
 def _is_not_a_tensor(notes: Notes, node: ast.Call, func: ast.Attribute) -> bool:

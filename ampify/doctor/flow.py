@@ -130,7 +130,7 @@ def _finding(case: Case, scope: Scope, place: Place, found: frozenset[Place]) ->
         detail = f"it changes the scale before `{place.targets[0]}` is stepped, whose gradients are then divided by another one"
     elif place.mistake in (Mistake.NOT_SCALED, Mistake.PARTLY_SCALED):
         raw = _raw_backward(scope, place)
-        if raw is None:
+        if raw is None or _scales_elsewhere(case):
             return None
         scaling = any(True for _ in case.calls_of_scaler("scale"))
         outcome = "the scaler divides its gradients, and the optimizer gets 1/65536 of them" if scaling else "the step raises"
@@ -178,6 +178,23 @@ def _raw_backward(scope: Scope, place: Place) -> Event | None:
     several = len(scope.optimizers) > 1
     plain = any(e.kind is Kind.STEP and not e.done for s in scope.run() for e in s.events)
     return None if not raw or (several and (plain or place.mistake is Mistake.PARTLY_SCALED)) else max(raw, key=lambda e: e.line)
+
+
+def _scales_elsewhere(case: Case) -> bool:
+    """Whether a scaled loss may come from where no backward is: it is returned, or handed to a call."""
+    for call, frame in case.calls_of_scaler("scale"):
+        backward = any(isinstance(c.func, ast.Attribute) and c.func.attr == "backward" for c in frame.calls)
+        for above in case.above(call):
+            if isinstance(above, (ast.Return, ast.Lambda, ast.Yield)):
+                return True
+            if isinstance(above, ast.Call) and dotted(above.func).rpartition(".")[2] not in ("backward", "grad", "append", "sum"):
+                if not (isinstance(above.func, ast.Attribute) and above.func.attr == "backward"):
+                    return True
+            if isinstance(above, ast.stmt):
+                if not backward:
+                    return True
+                break
+    return False
 
 
 def _text_at(case: Case, event: Event) -> str:

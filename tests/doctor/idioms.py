@@ -600,4 +600,114 @@ for epoch in range(4):
         scaler.step(optimizer)
         scaler.update()
 """,
+    "a loss scaled in a function": """
+scaler = torch.amp.GradScaler("cuda")
+
+def compute(x, y):
+    with torch.autocast("cuda", torch.float16):
+        return scaler.scale(criterion(model(x), y))
+
+for x, y in data:
+    optimizer.zero_grad()
+    loss = compute(x, y)
+    loss.backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "scaled losses added up": """
+scaler = torch.amp.GradScaler("cuda")
+for x, y in data:
+    optimizer.zero_grad()
+    first = scaler.scale(criterion(model(x), y))
+    second = scaler.scale(model(x).mean())
+    both = first + second
+    both.backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "scaled losses in a list": """
+scaler = torch.amp.GradScaler("cuda")
+for x, y in data:
+    optimizer.zero_grad()
+    losses = []
+    for head in range(2):
+        losses.append(scaler.scale(criterion(model(x), y)))
+    sum(losses).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+    for loss in [scaler.scale(loss) for loss in (criterion(model(x), y), model(x).mean())]:
+        loss.backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "a sum of scaled losses": """
+scaler = torch.amp.GradScaler("cuda")
+for x, y in data:
+    optimizer.zero_grad()
+    total = 0
+    for head in range(2):
+        total += scaler.scale(criterion(model(x), y))
+    total.backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "a scaled loss of an instance": """
+class Step:
+    def __init__(self):
+        self.scaler = torch.amp.GradScaler("cuda")
+
+    def forward(self, x, y):
+        with torch.autocast("cuda", torch.float16):
+            self.loss = criterion(model(x), y)
+        self.scaled = self.scaler.scale(self.loss)
+
+    def backward(self):
+        self.scaled.backward()
+
+    def run(self, x, y):
+        optimizer.zero_grad()
+        self.forward(x, y)
+        self.backward()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+""",
+    "a step skipped by the author": """
+scaler = torch.amp.GradScaler("cuda")
+for x, y in data:
+    optimizer.zero_grad()
+    scaler.scale(criterion(model(x), y)).backward()
+    scaler.unscale_(optimizer)
+    norm = clip_grad_norm_(model.parameters(), 1.0)
+    if torch.isfinite(norm):
+        optimizer.step()
+    scaler.update()
+""",
+    "retried batches": """
+scaler = torch.amp.GradScaler("cuda")
+for x, y in data:
+    try:
+        optimizer.zero_grad()
+        scaler.scale(criterion(model(x), y)).backward()
+    except RuntimeError:
+        optimizer.zero_grad()
+        continue
+    scaler.unscale_(optimizer)
+    clip_grad_norm_(model.parameters(), 1.0)
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "clipping by the fused way": """
+scaler = torch.amp.GradScaler("cuda")
+params = list(model.parameters())
+for x, y in data:
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(criterion(model(x), y)).backward()
+    scaler.unscale_(optimizer)
+    grads = [p.grad for p in params if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads)
+    torch.nn.utils.clip_grads_with_norm_(params, 1.0, norm)
+    scaler.step(optimizer)
+    scaler.update()
+""",
 }
