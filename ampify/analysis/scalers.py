@@ -57,10 +57,20 @@ def scalers(names: Names) -> frozenset[str]:
         inner = call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" else None
         if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and inner.func.attr == "scale":
             used.setdefault(dotted(inner.func.value), set()).add("unscale_")
+    other = _made_otherwise(names)
     for text, methods in used.items():
-        if text and (methods & OWN or {"scale", "step", "update"} <= methods):
+        if text and (methods & OWN or {"scale", "step", "update"} <= methods) and text not in other - found:
             found.add(text)
     return frozenset(found - {"self", ""})
+
+
+def _made_otherwise(names: Names) -> set[str]:
+    """The names that hold what a call gives which is none of torch's scalers: perhaps a scaler of another kind."""
+    found: set[str] = set()
+    for stmt in names.nodes.of(ast.Assign):
+        if any(isinstance(c, ast.Call) and not is_scaler_call(c, names) for c in _choices(stmt.value)):
+            found.update(dotted(target) for target in stmt.targets)
+    return found
 
 
 def is_off(call: ast.Call) -> bool:

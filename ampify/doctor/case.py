@@ -93,6 +93,17 @@ class Case:
                 if isinstance(func, ast.Attribute) and self.names.is_scaler(func.value) and (not methods or func.attr in methods):
                     yield call, frame
 
+    @cached_property
+    def acting(self) -> set[Frame]:
+        """The functions that do something to a scaler, themselves or through others."""
+        found = {frame for _, frame in self.calls_of_scaler("unscale_", "update", "step", "scale")}
+        called = {f: {t for call in f.calls for t in self.roles.targets(call, f)} for f in self.file.frames.all}
+        before = -1
+        while before != len(found):
+            before = len(found)
+            found.update(f for f, targets in called.items() if targets & found)
+        return found
+
     def handed_on(self, frame: Frame) -> set[str]:
         """The scalers that a function hands to calls, whole: somebody else may use them too."""
         found: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.scalers import speaks_of_apex
 from ampify.analysis.syntax import shown
@@ -56,12 +57,21 @@ def _is_clear(case: Case, scope: Scope) -> bool:
     used = {text for frame in frames for text in _scalers_used(case, frame)}
     if len(used) > 1 or any(case.handed_on(frame) - _followed(case, scope) for frame in frames):
         return False
+    if any(_acts_unseen(case, frame, scope) for frame in frames):
+        return False
     spans = [(f.node.lineno, f.node.end_lineno or 0) for f in frames if not isinstance(f.node, ast.Module)]
     for refusal in case.reading.program.refusals:
         inside = any(first <= refusal.line <= last for first, last in spans) or scope.number == -1
         if refusal.code in DOUBTS and inside:
             return False
     return not any(_divides_itself(case, frame.node) for frame in frames)
+
+
+def _acts_unseen(case: Case, frame: Frame, scope: Scope) -> bool:
+    """Whether a function calls another that does something to the scaler and that the scope does not follow."""
+    followed = {case.frames[n] for n in scope.calls() if n in case.frames} | {frame}
+    targets = {t for call in frame.calls for t in case.roles.targets(call, frame)}
+    return any(target in case.acting for target in targets - followed)
 
 
 def _scalers_used(case: Case, frame: object) -> set[str]:

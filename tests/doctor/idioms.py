@@ -710,4 +710,105 @@ for x, y in data:
     scaler.step(optimizer)
     scaler.update()
 """,
+    "a helper that unscales": """
+scaler = torch.amp.GradScaler("cuda")
+
+def prepare():
+    scaler.unscale_(optimizer)
+
+for x, y in data:
+    optimizer.zero_grad()
+    scaler.scale(criterion(model(x), y)).backward()
+    prepare()
+    clip_grad_norm_(model.parameters(), 1.0)
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "methods that unscale and update": """
+class Trainer:
+    def __init__(self):
+        self.scaler = torch.amp.GradScaler("cuda")
+
+    def unscale(self):
+        if args.clip:
+            self.scaler.unscale_(optimizer)
+
+    def finish(self):
+        self.scaler.update()
+
+    def train(self):
+        for x, y in data:
+            optimizer.zero_grad()
+            self.scaler.scale(criterion(model(x), y)).backward()
+            self.unscale()
+            clip_grad_norm_(model.parameters(), 1.0)
+            self.scaler.step(optimizer)
+            self.finish()
+""",
+    "handed to a clip of its own": """
+from utils import clip_with_scaler
+scaler = torch.amp.GradScaler("cuda")
+for x, y in data:
+    optimizer.zero_grad()
+    scaler.scale(criterion(model(x), y)).backward()
+    clip_with_scaler(scaler, optimizer)
+    norm = clip_grad_norm_(model.parameters(), 1e9)
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "in a subclass's hook": """
+class Base:
+    def __init__(self):
+        self.scaler = torch.amp.GradScaler("cuda")
+
+    def before_clip(self):
+        pass
+
+    def train(self):
+        for x, y in data:
+            optimizer.zero_grad()
+            self.scaler.scale(criterion(model(x), y)).backward()
+            self.before_clip()
+            clip_grad_norm_(model.parameters(), 1.0)
+            self.scaler.step(optimizer)
+            self.scaler.update()
+
+class Real(Base):
+    def before_clip(self):
+        self.scaler.unscale_(optimizer)
+""",
+    "optimizers of one model in float32": """
+for x, y in data:
+    optimizer.zero_grad()
+    with torch.autocast("cuda", torch.float16, enabled=False):
+        loss = criterion(model(x), y)
+    loss.backward()
+    optimizer.step()
+""",
+    "a scaler of another kind": """
+class LossScaler:
+    def __init__(self, scale):
+        self.factor = scale
+
+    def scale(self, loss):
+        return loss * self.factor
+
+    def step(self, optimizer):
+        for p in model.parameters():
+            p.grad /= self.factor
+        optimizer.step()
+
+    def update(self):
+        self.factor *= 1.0
+
+scaler = LossScaler(128.0)
+with torch.autocast("cuda", torch.bfloat16):
+    pass
+for x, y in data:
+    optimizer.zero_grad()
+    scaler.scale(criterion(model(x), y)).backward()
+    clip_grad_norm_(model.parameters(), 128.0)
+    scaler.step(optimizer)
+    scaler.update()
+""",
 }
