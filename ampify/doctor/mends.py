@@ -64,10 +64,14 @@ def _steps_each(loop: ast.AST, call: ast.Call) -> bool:
 
 
 def _unscaled_before(case: Case, scope: Scope, place: Place, scaler: str) -> tuple[Edit, ...]:
-    """`scaler.unscale_(optimizer)` before the first look at gradients, before the loop in which each is looked at."""
+    """`scaler.unscale_(optimizer)` before the first look at gradients, or the loop over them; it mends all that follow."""
     if not place.targets or (len(scope.optimizers) > 1 and len(place.targets) == len(scope.optimizers)):
         return ()  # whose they are is not known
-    at = next(s for s in scope.statements() if s.number == place.stmt)
+    before = places(scope, case.code)
+    alike = {p for p in before if p.mistake is place.mistake and p.targets == place.targets}
+    at = next((s for s in scope.statements() if s.number == min(p.stmt for p in alike)), None)
+    if at is None:
+        return ()
     for outer in _outwards(scope, at):
         if outer.kind == "for" and not any(e.kind in STEPS for e in outer.all_events()):
             at = outer
@@ -76,7 +80,7 @@ def _unscaled_before(case: Case, scope: Scope, place: Place, scaler: str) -> tup
         return ()
     unscale = tuple(Event(Kind.UNSCALE, (target,), done=True) for target in place.targets)
     left = places(scope, case.code, Overlay(before={at.number: unscale}))
-    if left - places(scope, case.code) or place in left or _unscaled_in_each(scope, at):
+    if left - before or left & alike or _unscaled_in_each(scope, at):
         return ()
     return tuple(Insert(at.number, False, f"{scaler}.unscale_({target})", "AMP301") for target in place.targets)
 

@@ -13,7 +13,6 @@ from collections import Counter
 
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.scalers import scalers
-from ampify.doctor.base import Finding
 from ampify.doctor.examine import examine
 from ampify.proof import ProofError, same_comments
 
@@ -34,19 +33,19 @@ def prove(original: bytes, output: bytes, skip: frozenset[str] = frozenset()) ->
     if not own or own != scalers(Names(after)):
         raise ProofError("the mended file has other scalers")
     _same_lines(original, output, own)
-    left = [[f for f in examine(ast.parse(source)) if f.code not in skip] for source in (original, output)]
-    _same_findings(*left)
+    if new := uncovered(original, output, skip):
+        raise ProofError(new)
     if ast.dump(_Eraser(own).visit(before)) != ast.dump(_Eraser(own).visit(after)):
         raise ProofError("without the scaler's calls the mended file is another program")
 
 
-def _same_findings(before: list[Finding], after: list[Finding]) -> None:
-    """What is left was found before, and has no mend that is written."""
+def uncovered(original: bytes, output: bytes, skip: frozenset[str] = frozenset()) -> str:
+    """What is found in the mended file that was not before, or could be mended in another run; or an empty string."""
+    before, after = ([f for f in examine(ast.parse(source)) if f.code not in skip] for source in (original, output))
     if any(f.edits for f in after):
-        raise ProofError("mending the output again would change it")
+        return "mending the output again would change it"
     left = Counter((f.code, f.detail) for f in after) - Counter((f.code, f.detail) for f in before if not f.edits)
-    if left:
-        raise ProofError(f"the mended file has a finding that the original has not: {min(left)[0]}")
+    return f"the mended file has a finding that the original has not: {min(left)[0]}" if left else ""
 
 
 def _same_lines(original: bytes, output: bytes, own: frozenset[str]) -> None:

@@ -82,7 +82,7 @@ def _scalers(case: Case, mended: list[Finding]) -> frozenset[str]:
 
 def _written(source: bytes, plan: Plan, edits: tuple[AppliedEdit, ...], joined: set[int], skip: frozenset[str]) -> bytes | None:
     """The file with the mends, once they are proved; None where libcst does not read it, or loses some of it."""
-    from ampify.doctor.proof import prove
+    from ampify.doctor.proof import prove, uncovered
     from ampify.render.emit import UnreadableError, emit
 
     try:
@@ -91,5 +91,7 @@ def _written(source: bytes, plan: Plan, edits: tuple[AppliedEdit, ...], joined: 
         return None
     if not keeps_lines(source, output, edits, joined):
         return None
+    if uncovered(source, output, skip):
+        return None  # what one mistake has hidden until now is the author's to mend
     prove(source, output, skip)
     return output

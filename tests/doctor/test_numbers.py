@@ -28,6 +28,10 @@ STEPS = {
         ["optimizer.zero_grad()", "scaler.scale(loss).backward()", CLIP, "scaler.step(optimizer)", "scaler.update()"],
         ["optimizer.zero_grad()", "loss.backward()", CLIP, "optimizer.step()"],
     ),
+    "AMP301 in two lines": (
+        ["optimizer.zero_grad()", "scaler.scale(loss).backward()", CLIP, CLIP, "scaler.step(optimizer)", "scaler.update()"],
+        ["optimizer.zero_grad()", "loss.backward()", CLIP, CLIP, "optimizer.step()"],
+    ),
     "AMP301 in a loop": (
         [
             "optimizer.zero_grad()",
