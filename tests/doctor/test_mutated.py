@@ -1,4 +1,4 @@
-"""Files with a line less, a line twice, or two lines exchanged: whatever is found, a mend is whole, and another run plans nothing."""
+"""Files with a line less, a line twice, or two lines exchanged: a mend is whole, and another run plans nothing."""
 
 import random
 
@@ -17,7 +17,7 @@ def mutated() -> list[str]:
     found = []
     for number in range(SAMPLES):
         lines = texts[number % len(texts)].splitlines(keepends=True)
-        at = rng.randrange(12, len(lines) - 1)
+        at = rng.randrange(8, len(lines) - 1)
         kind = rng.randrange(3)
         new = [[], [lines[at], lines[at]], [lines[at + 1], lines[at]]][kind]
         found.append("".join([*lines[:at], *new, *lines[at + 1 + (kind == 2) :]]))
@@ -32,5 +32,6 @@ def test_a_mutated_file_is_told_or_mended() -> None:
         assert not result.bug, (result.diagnostics, text)
         if result.status == "converted":
             again = convert(result.output)
-            assert not again.edits and not again.bug, text
+            assert not again.edits, text
+            assert not again.bug, text
     assert {"already", "converted"} <= statuses
