@@ -113,7 +113,7 @@ def _called_in_loop(case: Case, frame: Frame) -> bool:
 
 def _states(case: Case) -> Iterator[Finding]:
     """Optimizers' states that are saved without the scaler's, or loaded without one that is saved."""
-    steps = any(True for _ in case.calls_of_scaler("step", "scale")) or any(case.handed_on(f) for f in case.file.frames.all)
+    steps = any(True for _ in case.calls_of_scaler("step", "scale")) or _used_elsewhere(case)
     on = [m for m in case.made if not is_off(m.call)]
     if not on or not steps:
         return
@@ -128,6 +128,20 @@ def _states(case: Case) -> Iterator[Finding]:
     elif saves and not loads and not any(word in name for name in case.names.attributes for word in LOADING):
         for event in _unique([t for t in found if t[2].kind is Kind.LOAD]):
             yield Finding("AMP311", event.line, event.column, _text(case, event))
+
+
+def _used_elsewhere(case: Case) -> bool:
+    """Whether a scaler is handed to a function of another file, which may train with it."""
+    for frame in case.file.frames.all:
+        for call in frame.calls:
+            given = [*call.args, *(k.value for k in call.keywords)]
+            if (
+                any(case.names.is_scaler(a) for a in given)
+                and not case.roles.targets(call, frame)
+                and dotted(call.func) != "print"
+            ):
+                return True
+    return False
 
 
 def _of_any(case: Case, method: str) -> bool:
