@@ -68,9 +68,7 @@ def for_call(first: str, named: str | None, isolated: bool) -> Config:
     """
     found = Config() if isolated else load(named) if named is not None else find(first)
     if found.only or found.skip:
-        from ampify.plan.rules import RULES
-
-        check_codes(found, (rule.code for rule in RULES))
+        check_codes(found, _codes())
     return found
 
 
@@ -94,16 +92,23 @@ def options(
 
 
 def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
-    """The rules that are left out."""
+    """The codes that are left out; `only` chooses among those of its own kind, rules for hazards or findings."""
     if not only and not skip:
         return frozenset()
-    from ampify.plan.rules import RULES
-
-    known = {rule.code for rule in RULES}
+    known = _codes()
     for code in (*only, *skip):
         if code not in known:
             raise UnknownRuleError(f"{code} is none of the rules that can be chosen: {', '.join(sorted(known))}")
-    return frozenset(known.difference(only) if only else ()).union(skip)
+    kinds = {code[:4] for code in only}
+    return frozenset(code for code in known.difference(only) if code[:4] in kinds).union(skip)
+
+
+def _codes() -> frozenset[str]:
+    """The codes that can be chosen: of the rules for numeric hazards, and of mistakes in mixed precision of the author's own."""
+    from ampify.doctor.pages import PAGES
+    from ampify.plan.rules import RULES
+
+    return frozenset({rule.code for rule in RULES} | PAGES.keys())
 
 
 def find(path: str) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ampify.clock import Clock, Timings
@@ -11,7 +12,7 @@ from ampify.source import LARGEST, SourceError, is_candidate, is_deep, not_rewri
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ampify.analysis.analyse import Reading
     from ampify.analysis.library import Finder, Seen
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from ampify.plan.rules.search import Search
     from ampify.program import Elsewhere, Note, Refusal
 
-INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP109", "AMP112"})  # these stand before the line that they name
+INSERTIONS = frozenset(
+    {"AMP103", "AMP105", "AMP107", "AMP109", "AMP112", "AMP301", "AMP303"}
+)  # these stand before the line that they name
 
 Status = Literal["converted", "already", "unchanged", "refused", "error"]
 
@@ -117,7 +120,10 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     program = reading.program
     clock.lap("analysis")
     if program.amp and (around.need is None or around.need.edits):
-        return Result("already", source)
+        from ampify.doctor.treat import treat
+
+        treated = treat(source, tree, around.path, options.skip) if around.need is None else None
+        return Result(*treated) if treated is not None else Result("already", source)
     search = Search(options.skip, options.unsafe)
     if need is not None:
         search = search._replace(entries=need.entries, asked=need.asked)
@@ -181,10 +187,10 @@ def _render(
 
     if is_deep(reading.tree):
         return _refused(source, "AMP922", 1, 1, "")
-    edits = _applied(reading.numbers, plan)
+    edits = applied(reading.numbers, plan)
     try:
         output = emit(source, plan)
-        if not _keeps_lines(source, output, edits, _joined(source, reading.numbers, plan)):
+        if not keeps_lines(source, output, edits, joined_lines(source, reading.numbers, plan)):
             return _refused(source, "AMP920", 1, 1, "libcst does not reproduce it")
         clock.lap("render")
         for need in (n for n in plan.needs if n.edits and n.grave):
@@ -235,7 +241,7 @@ def _converted_for(need: Need, finder: Finder, script: str, options: Options) ->
     return convert(source, options, Surroundings(need.path, _Instead(finder, need.path, None, script), need))
 
 
-def _joined(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> set[int]:
+def joined_lines(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> set[int]:
     """The lines that something is inserted into, as they hold more than the statement before or behind which it is to stand."""
     from ampify.plan.edits import Insert
 
@@ -250,7 +256,7 @@ def _joined(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: Plan)
     return joined
 
 
-def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...], joined: set[int]) -> bool:
+def keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...], joined: set[int]) -> bool:
     """Whether all lines outside of edits are in the output, byte for byte and in order: libcst loses some white space. A last
     line without an end may get one."""
     edited = joined.union(line for e in edits if e.code not in INSERTIONS for line in range(e.line, e.end_line + 1))
@@ -262,14 +268,16 @@ def _keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...], j
     return all(line in written for number, line in enumerate(lines, 1) if number not in edited)
 
 
-def _applied(numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> tuple[AppliedEdit, ...]:
-    """The plan's edits as a reviewer reads them, in the order of their lines."""
+def applied(
+    numbers: dict[ast.stmt, tuple[int, int]], plan: Plan, texts: Mapping[str, str] = MappingProxyType({})
+) -> tuple[AppliedEdit, ...]:
+    """The plan's edits as a reviewer reads them, in the order of their lines; `texts` has what those do that are of no table."""
     from ampify.diagnostics import EDITS
     from ampify.plan.edits import Insert, Splice, Wrap
     from ampify.plan.rules import MESSAGES
 
     at = {index: (stmt.lineno, stmt.end_lineno or stmt.lineno) for stmt, (index, _) in numbers.items()}
-    applied = []
+    found = []
     for edit in plan.edits:
         if isinstance(edit, Wrap):
             first, last = at[edit.first][0], at[edit.last][1]
@@ -279,12 +287,12 @@ def _applied(numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> tuple[Appl
             first, last = edit.start[0], edit.end[0]
         else:
             first, last = at[edit.at]
-        applied.append(AppliedEdit(edit.code, first, last, EDITS.get(edit.code) or MESSAGES[edit.code]))
+        found.append(AppliedEdit(edit.code, first, last, texts.get(edit.code) or EDITS.get(edit.code) or MESSAGES[edit.code]))
     if plan.imports is not None and (plan.imports.names or "enabled" in plan.names):
         code = "AMP109" if "enabled" in plan.names else "AMP107"
         line = at[plan.imports.after][1] + 1 if plan.imports.after >= 0 else 1
-        applied.append(AppliedEdit(code, line, line, EDITS[code]))
-    return tuple(sorted(set(applied), key=lambda e: (e.line, e.code)))
+        found.append(AppliedEdit(code, line, line, EDITS[code]))
+    return tuple(sorted(set(found), key=lambda e: (e.line, e.code)))
 
 
 def _diagnostic(refusal: Refusal) -> Diagnostic:

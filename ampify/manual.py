@@ -6,6 +6,7 @@
 import textwrap
 
 from ampify.diagnostics import EDITS, NOTES, REFUSALS
+from ampify.doctor.pages import PAGES as MISTAKES
 from ampify.plan.rules import RULES
 from ampify.plan.rules.base import Rule
 from ampify.refusals import PAGES
@@ -18,6 +19,10 @@ def page(code: str) -> str:
     for rule in RULES:
         if rule.code == code:
             return f"{code} {rule.name} ({APPLICABILITY[rule.applicability]})\n\n{rule.manual()}"
+    if code in MISTAKES:
+        mistake = MISTAKES[code]
+        outcome = "mended where it is sure" if mistake.mended else "shown"
+        return f"{code} {mistake.name} (a mistake, {outcome})\n\n{mistake.text.strip()}"
     if code in EDITS:
         return f"{code} (an edit)\n\n{EDITS[code][0].upper()}{EDITS[code][1:]}."
     message, remedy = NOTES[code] if code in NOTES else REFUSALS[code]
@@ -47,6 +52,7 @@ def index() -> str:
     lines = [f"{code}  {text}" for code, text in sorted(EDITS.items())]
     lines += [f"{code}  {message.replace('{}', '...')}" for code, (message, _) in sorted(NOTES.items())]
     lines += [f"{rule.code}  {rule.name}: {rule.hazard} ({APPLICABILITY[rule.applicability]})" for rule in RULES]
+    lines += [f"{code}  {page.name}: {page.message.replace('{}', '...')}" for code, page in sorted(MISTAKES.items())]
     lines += [f"{code}  {message.replace('{}', '...')}" for code, (message, _) in sorted(REFUSALS.items())]
     return "\n".join(lines)
 

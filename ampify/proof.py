@@ -47,7 +47,7 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
     except (SyntaxError, ValueError, RecursionError) as error:
         check_compiles(original)
         raise ProofError(f"the output does not compile: {error}") from None
-    _same_comments(original, output)
+    same_comments(original, output)
     file = Library(finder).add(after, path)
     reading = file.reading
     names, known = reading.names, Names(before)
@@ -211,7 +211,7 @@ def _disabled(reading: Reading, search: Search) -> None:
 # comments --------------------------------------------------------------------------------------------
 
 
-def _same_comments(original: bytes, output: bytes) -> None:
+def same_comments(original: bytes, output: bytes) -> None:
     """Compares the comments; tokenizes only where the lines with a `#` are not the same ones."""
     lines = [[part.strip() for part in text.splitlines() if b"#" in part] for text in (original, output)]
     if lines[0] != lines[1] and _comments(original) != _comments(output):

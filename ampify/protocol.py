@@ -54,7 +54,7 @@ class Ends(NamedTuple):
         )
 
 
-class _TooMany(Exception):
+class TooMany(Exception):
     """More states than are worth following."""
 
 
@@ -67,20 +67,10 @@ class Check(NamedTuple):
 
 def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> Check:
     """Runs the state machine over all paths of a scope. `strict` demands that every backward is scaled already."""
-    machine = _Machine(scope, overlay, strict)
-    start = _start(scope, machine)
+    machine = Machine(scope, overlay, strict)
     try:
-        worlds = start
-        while True:
-            ends = machine.block(scope.body, worlds)
-            if scope.closure:
-                machine.evaluated(scope, ends.falls | ends.returns)
-                break
-            again = worlds | machine.called_again(ends.falls | ends.returns) if scope.repeated else worlds
-            if again == worlds:
-                break
-            worlds = again
-    except _TooMany:
+        machine.follow(scope)
+    except TooMany:
         return Check((Violation(Problem.UNDECIDED, 0, scope.line, ""),), {})
     mixed = {
         v._replace(line=machine.scaler.mixed_at.get(v.target, v.line)) for v in machine.violations if v.problem is Problem.MIXED
@@ -89,14 +79,14 @@ def check(scope: Scope, overlay: Overlay = Overlay(), strict: bool = False) -> C
     return Check(tuple(sorted(found, key=lambda v: (v.stmt, v.problem.value, v.target, v.line))), machine.pending)
 
 
-def _start(scope: Scope, machine: "_Machine") -> Worlds:
+def _start(scope: Scope, machine: "Machine") -> Worlds:
     """The worlds in which a scope begins. A closure finds what gradients were left, brought to the present scale by the step that
     evaluates it."""
     left = [CLEAN, SCALED] if scope.closure else [CLEAN]
     return frozenset((tuple((grads, READY) for _ in machine.keys), frozenset()) for grads in left)
 
 
-class _Machine:
+class Machine:
     """Walks over the statements of a scope with all worlds at once."""
 
     def __init__(self, scope: Scope, overlay: Overlay, strict: bool) -> None:
@@ -132,6 +122,19 @@ class _Machine:
             for state, _ in worlds
         )
 
+    def follow(self, scope: Scope) -> None:
+        """Runs the scope, as often as it may be called. Raises TooMany."""
+        worlds = _start(scope, self)
+        while True:
+            ends = self.block(scope.body, worlds)
+            if scope.closure:
+                self.evaluated(scope, ends.falls | ends.returns)
+                break
+            again = worlds | self.called_again(ends.falls | ends.returns) if scope.repeated else worlds
+            if again == worlds:
+                break
+            worlds = again
+
     # statements --------------------------------------------------------------------------------------
 
     def block(self, body: Block, worlds: Worlds) -> Ends:
@@ -147,7 +150,7 @@ class _Machine:
     def stmt(self, stmt: Stmt, worlds: Worlds) -> Ends:
         """Runs one statement, with the events that planning puts before and after it."""
         if len(worlds) > MAX_STATES:
-            raise _TooMany
+            raise TooMany
         # The scaler's own bookkeeping does not fail half-way; any other statement may raise before it has done anything.
         raised = NONE if stmt.events and all(e.kind in (Kind.UPDATE, Kind.UNSCALE) for e in stmt.events) else worlds
         for event in self.overlay.before.get(stmt.number, ()):
@@ -259,7 +262,7 @@ class _Machine:
         while True:
             entered = self.forget(self.events(stmt, head), stmt.defs | stmt.changes)
             if len(entered) > MAX_STATES:
-                raise _TooMany
+                raise TooMany
             ends = self.block(stmt.blocks[0], entered)
             total = total.join(ends, NONE)
             again = head | ends.falls | ends.continues

@@ -8,7 +8,8 @@ from ampify.analysis.forward import may_run_model
 from ampify.analysis.names import dotted
 from ampify.analysis.notes import Notes
 from ampify.analysis.roles import Role
-from ampify.analysis.syntax import is_false, shown, uses_of
+from ampify.analysis.syntax import is_false, own_statements, shown, uses_of
+from ampify.analysis.walk import walk
 from ampify.program import Kind
 
 
@@ -36,7 +37,7 @@ def note_backward(notes: Notes, node: ast.Call, name: str) -> None:
         root = func.value
     if any(k.arg == "create_graph" and not is_false(k.value) for k in node.keywords):
         notes.refuse("AMP902", node, shown(node))
-    done = _is_scaled(notes, root)
+    done = _is_scaled(notes, root) or (notes.known.names.adopted and _was_scaled(notes, root))
     if not done and may_run_model(root, notes.frame, notes.roles):
         notes.refuse("AMP914", node, shown(node))
     loss = tuple(sorted(uses_of(root)))
@@ -65,12 +66,41 @@ def note_gradient(notes: Notes, node: ast.Call) -> None:
 def _is_scaled(notes: Notes, node: ast.AST) -> bool:
     """Whether an expression is `scaler.scale(...)`."""
     return (
-        bool(notes.known.scaler)
-        and isinstance(node, ast.Call)
+        isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "scale"
-        and dotted(node.func.value) == notes.known.scaler
+        and notes.known.names.is_scaler(node.func.value)
     )
+
+
+def _was_scaled(notes: Notes, node: ast.expr, depth: int = 4) -> bool:
+    """Whether an author's expression has a part that is scaled, or names of what was scaled last before it."""
+    if any(_is_scaled(notes, inner) for inner in walk(node)):
+        return True
+    if not depth:
+        return False
+    for inner in walk(node):
+        text = dotted(inner) if isinstance(inner, (ast.Name, ast.Attribute)) else ""
+        if text and any(_was_scaled(notes, value, depth - 1) for value in _given(notes, text, inner)):
+            return True
+    return False
+
+
+def _given(notes: Notes, text: str, node: ast.AST) -> list[ast.expr]:
+    """What a name was given last before a place, and what was added to it; of an attribute, all that it is given anywhere."""
+    bound = [(b.value, b.frame) for b in notes.known.frames.lookup(text, notes.frame) if b.value is not None]
+    if "." in text:
+        return [value for value, _ in bound if not any(inner is node for inner in walk(value))]
+    line = getattr(node, "lineno", 0)
+    before = [v for v, frame in bound if frame is notes.frame and (v.end_lineno or 0) <= line and node not in set(walk(v))]
+    last = max((v.lineno for v in before), default=0)
+    found = [v for v in before if v.lineno == last]
+    for stmt in own_statements(notes.frame.node.body):
+        if isinstance(stmt, ast.AugAssign) and dotted(stmt.target) == text:
+            found.append(stmt.value)
+        elif isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call) and dotted(stmt.value.func) == f"{text}.append":
+            found.extend(stmt.value.args)
+    return [value for value in found if node not in set(walk(value))]
 
 
 def _is_not_a_tensor(notes: Notes, node: ast.Call, func: ast.Attribute) -> bool:

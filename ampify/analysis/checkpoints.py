@@ -63,7 +63,7 @@ class Checkpoints:
 
     def own_keys(self, stmt: ast.stmt, nodes: list[ast.AST]) -> Iterator[tuple[ast.expr, str]]:
         """The scaler's own states that a statement saves already, with their keys."""
-        for node in nodes if self.names.scaler else ():
+        for node in nodes if self.names.scalers else ():
             if isinstance(node, ast.Dict):
                 pairs = zip(node.keys, node.values, strict=True)
                 yield from ((v, str(k.value)) for k, v in pairs if isinstance(k, ast.Constant) and self.is_own(v))
@@ -75,8 +75,12 @@ class Checkpoints:
 
     def is_own(self, node: ast.AST) -> bool:
         """Whether an expression is the scaler's own `state_dict()`."""
-        scaler = self.names.scaler
-        return bool(scaler) and isinstance(node, ast.Call) and dotted(node.func) == f"{scaler}.state_dict"
+        return _is_state(node) and isinstance(node, ast.Call) and self.names.is_scaler(getattr(node.func, "value", node))
+
+    def loads_own(self, node: ast.Call) -> bool:
+        """Whether a call is the scaler's own `load_state_dict(...)`."""
+        loads = isinstance(node.func, ast.Attribute) and node.func.attr == "load_state_dict" and bool(node.args)
+        return loads and isinstance(node.func, ast.Attribute) and self.names.is_scaler(node.func.value)
 
     def loaded(self, stmt: ast.stmt, node: ast.Call, frame: Frame) -> State | None:
         """What `optimizer.load_state_dict(checkpoint['key'])` loads; not what was only kept for a while, or is another's."""

@@ -31,7 +31,7 @@ def note_call(notes: Notes, node: ast.Call) -> Compute:
         notes.note(Kind.READ, node, gradients.owner_of(node.args[0], notes.frame, notes.roles))
         return level
     if isinstance(func, ast.Attribute):
-        if notes.known.scaler and dotted(func.value) == notes.known.scaler:
+        if notes.known.names.is_scaler(func.value):
             note_scaler(notes, func.attr, node)
             return Compute.NONE
         noted = len(notes.events)

@@ -215,7 +215,7 @@ class Frames:
             receiver = dotted(node.func.value)
             if receiver:
                 self._use(frame, receiver, node.func.attr)
-            if receiver and receiver == self.names.scaler and node.args and dotted(node.args[0]):
+            if receiver in self.names.scalers and node.args and dotted(node.args[0]):
                 # `scaler.step(x)` says of x what `x.step()` says.
                 self._use(frame, dotted(node.args[0]), {"step_scheduler": "schedule"}.get(node.func.attr, node.func.attr))
 

@@ -91,8 +91,7 @@ class Groups:
         """Whether a node is a call that steps, clears or unscales a member."""
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             return False
-        scaler = self.frames.names.scaler
-        if scaler and dotted(node.func.value) == scaler:
+        if self.frames.names.is_scaler(node.func.value):
             return node.func.attr in ("step", "unscale_") and len(node.args) == 1 and ast.unparse(node.args[0]) in members
         if node.func.attr == "step" and (node.args or node.keywords):
             return False
@@ -149,7 +148,7 @@ class Groups:
             for node in walk(stmt):
                 acts = visited is not None and self._is_act(node, visited[1])
                 if acts and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                    scaled = bool(node.args) and dotted(node.func.value) == self.frames.names.scaler
+                    scaled = bool(node.args) and self.frames.names.is_scaler(node.func.value)
                     each = self.each(node.args[0] if scaled else node.func.value, stmt, frame)
                     return each.member if each else ""
         return ""

@@ -20,7 +20,6 @@ class Knowledge:
 
     def __init__(self, names: Names, frames: Frames, roles: Roles, summaries: Summaries) -> None:
         self.names, self.frames, self.roles, self.summaries = names, frames, roles, summaries
-        self.scaler = names.scaler
         self.checkpoints = Checkpoints(names, roles)
         self.groups = Groups(frames, roles)
         modules = {target.partition(".")[0] for target in (*names.aliases.values(), *names.stars)}

@@ -9,6 +9,10 @@ from typing import NamedTuple
 from ampify.analysis.walk import Index
 
 NO_GRAD = frozenset({"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad"})
+AUTOCAST = (
+    "torch.autocast", "torch.amp.autocast", "torch.cuda.amp.autocast", "torch.cpu.amp.autocast", "torch.xpu.amp.autocast",
+    "torch.amp.autocast_mode.autocast", "torch.cuda.amp.autocast_mode.autocast", "torch.cpu.amp.autocast_mode.autocast",
+)  # fmt: skip
 RUNTIME = "ampify_runtime"
 DEVICES = "CUDA_VISIBLE_DEVICES"
 # What `from torch... import *` brings, by the module: names for certain, whatever else is imported that way, and likely ones.
@@ -89,6 +93,9 @@ class Names:
         self._resolved.clear()  # there are more aliases now
         self.plain = self._plain(tree)
         self.scaler = self.runtime.get("scaler", "") or (self.plain.scaler if self.plain else "")
+        self.scalers = frozenset({self.scaler} - {""})
+        self.contexts: frozenset[str] = frozenset()  # names of autocast contexts that an author keeps
+        self.adopted = False
 
     def _read_imports(self) -> None:
         """Notes what the imports bind."""
@@ -130,6 +137,17 @@ class Names:
                     return Plain(torch, enabled, scaler, (first, second))
         return None
 
+    def adopt(self, scalers: frozenset[str], contexts: frozenset[str]) -> None:
+        """Takes an author's own scalers and autocast contexts, by their names, for those that the file has."""
+        self.adopted = True
+        self.scalers |= scalers
+        self.scaler = self.scaler or min(scalers, default="")
+        self.contexts = contexts
+
+    def is_scaler(self, node: ast.AST) -> bool:
+        """Whether an expression is a scaler, by its name."""
+        return bool(self.scalers) and dotted(node) in self.scalers
+
     def local_names(self, name: str) -> list[str]:
         """The names that imports of this file give to something called `name`."""
         return [local for local, target in self.aliases.items() if target.rpartition(".")[2] == name]
@@ -150,10 +168,13 @@ class Names:
         return self._is_context(node, disabled=True)
 
     def _is_context(self, node: ast.AST, disabled: bool) -> bool:
+        if self.contexts and dotted(node) in self.contexts:
+            return not disabled
         if not isinstance(node, ast.Call):
             return False
         own = self.runtime.get("autocast", "")
-        if not (own and dotted(node.func) == own) and self.resolve(node.func) != "torch.autocast":
+        torchs = AUTOCAST if self.adopted else AUTOCAST[:1]
+        if not (own and dotted(node.func) == own) and self.resolve(node.func) not in torchs:
             return False
         off = [k.value for k in node.keywords if k.arg == "enabled" and isinstance(k.value, ast.Constant) and not k.value.value]
         return bool(off) is disabled

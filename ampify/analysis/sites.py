@@ -72,7 +72,7 @@ def _facts(notes: Notes) -> Facts:
         elif isinstance(node, ast.Attribute) and node.attr in ("step", "backward"):
             _refuse_handed_on(notes, node)
         elif isinstance(node, ast.Attribute) and node.attr in ("grad", "_grad"):
-            own = bool(notes.known.scaler) and dotted(node.value) == notes.known.scaler  # scaler.grad(...)
+            own = notes.known.names.is_scaler(node.value)  # scaler.grad(...)
             own = own or node in notes.known.unowned(notes.frame)
             if node in notes.known.exchange(notes.frame).sums:
                 notes.note(Kind.EXCHANGE, node, gradients.owner_of(node.value, notes.frame, notes.roles))
@@ -120,7 +120,7 @@ def _barrier(notes: Notes, node: ast.Call) -> Barrier | None:
     notes.bind(hidden.binds)
     if hidden.write or gradients.writes_parameters(node, notes.frame, notes.roles):
         return Barrier.WRITE
-    own = bool(notes.known.scaler) and dotted(node.func) == f"{notes.known.scaler}.grad"
+    own = isinstance(node.func, ast.Attribute) and node.func.attr == "grad" and notes.known.names.is_scaler(node.func.value)
     steps = isinstance(node.func, ast.Attribute) and node.func.attr == "step" and is_functional(notes, node.func.value)
     if own or steps or hidden.differentiate or notes.known.names.resolve(node.func) in SECOND_ORDER:
         return Barrier.GRADIENT  # taken from an unscaled loss, it would underflow in half precision
@@ -129,7 +129,7 @@ def _barrier(notes: Notes, node: ast.Call) -> Barrier | None:
 
 def _note_checkpoints(notes: Notes) -> None:
     """Notes where optimizers' states are saved and loaded, and where the scaler's are already."""
-    scaler, stmt, found = notes.known.scaler, notes.stmt, notes.known.checkpoints
+    stmt, found = notes.stmt, notes.known.checkpoints
     if (named := found.taken(stmt, notes.frame)) is not None:
         _note_state(notes, Kind.LOAD, named)
     if not any(isinstance(node, ast.Attribute) and node.attr in ("state_dict", "load_state_dict") for node in notes.nodes):
@@ -145,7 +145,7 @@ def _note_checkpoints(notes: Notes) -> None:
             continue
         if loaded := found.loaded(stmt, node, notes.frame):
             _note_state(notes, Kind.LOAD, loaded)
-        elif scaler and dotted(node.func) == f"{scaler}.load_state_dict" and node.args:
+        elif found.loads_own(node):
             source, key = node.args[0], ""
             if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute):
                 key = str(source.args[0].value) if source.args and isinstance(source.args[0], ast.Constant) else ""

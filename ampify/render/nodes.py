@@ -8,7 +8,12 @@ import libcst as cst
 
 def method_call(receiver: str, method: str, arguments: Sequence[cst.Arg]) -> cst.Call:
     """`receiver.method(arguments)`."""
-    return cst.Call(cst.Attribute(cst.Name(receiver), cst.Name(method)), arguments)
+    return cst.Call(cst.Attribute(_named(receiver), cst.Name(method)), arguments)
+
+
+def _named(text: str) -> cst.BaseExpression:
+    """A name, or the attribute that an author's own scaler is."""
+    return cst.parse_expression(text) if "." in text else cst.Name(text)
 
 
 def line(small: cst.BaseSmallStatement) -> cst.SimpleStatementLine:
@@ -58,7 +63,7 @@ def calls(node: cst.CSTNode, method: str) -> Iterator[cst.Call]:
 def through_scaler(call: cst.Call, form: str, scaler: str) -> cst.Call:
     """A call rewritten to go through the scaler; `form` as in ampify.plan.edits.Rewrite."""
     if form == "grad":
-        return call.with_changes(func=cst.Attribute(cst.Name(scaler), cst.Name("grad")))
+        return call.with_changes(func=cst.Attribute(_named(scaler), cst.Name("grad")))
     if form == "scale":
         func = cst.ensure_type(call.func, cst.Attribute)
         scaled = method_call(scaler, "scale", [cst.Arg(_bare(func.value))])
@@ -71,7 +76,7 @@ def through_scaler(call: cst.Call, form: str, scaler: str) -> cst.Call:
     func = cst.ensure_type(call.func, cst.Attribute)
     comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")) if call.args else cst.MaybeSentinel.DEFAULT
     receiver = cst.Arg(_bare(func.value), comma=comma)
-    changed = call.with_changes(func=func.with_changes(value=cst.Name(scaler), attr=cst.Name(form)), args=[receiver, *call.args])
+    changed = call.with_changes(func=func.with_changes(value=_named(scaler), attr=cst.Name(form)), args=[receiver, *call.args])
     if not call.args and not _has_comment(call.whitespace_before_args):
         changed = changed.with_changes(whitespace_before_args=cst.SimpleWhitespace(""))
     return changed

@@ -7,6 +7,7 @@ import pytest
 from ampify import manual
 from ampify.cli import main
 from ampify.diagnostics import EDITS, NOTES, REFUSALS
+from ampify.doctor.pages import PAGES
 from ampify.plan.rules import RULES
 
 OVERVIEW = Path(__file__).parents[2] / "ampify" / "plan" / "rules" / "README.md"
@@ -17,7 +18,7 @@ def test_the_overview_is_current() -> None:
     assert OVERVIEW.read_text() == manual.overview(), "python -m ampify.manual > ampify/plan/rules/README.md"
 
 
-@pytest.mark.parametrize("code", [rule.code for rule in RULES])
+@pytest.mark.parametrize("code", [*PAGES, *(rule.code for rule in RULES)])
 def test_every_rule_has_a_whole_page(code: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["rule", code]) == 0
     text = capfd.readouterr().out
@@ -48,7 +49,7 @@ def test_every_refusal_teaches(code: str, capfd: pytest.CaptureFixture[str]) -> 
 def test_the_list_has_all_codes_once(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["rule"]) == 0
     codes = [line.split()[0] for line in capfd.readouterr().out.splitlines()]
-    assert sorted(codes) == sorted([*EDITS, *NOTES, *REFUSALS, *(rule.code for rule in RULES)])
+    assert sorted(codes) == sorted([*EDITS, *NOTES, *REFUSALS, *PAGES, *(rule.code for rule in RULES)])
 
 
 def test_an_unknown_code_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ampify.convert import Options, Result, convert
 from ampify.diagnostics import EDITS
+from ampify.doctor.pages import MENDS, PAGES
 from ampify.plan.rules import MESSAGES
 from tests.fixtures_suite.cases import Case, all_cases
 from tests.fixtures_suite.eraser import erasure_problems
@@ -28,7 +29,7 @@ def check(source: bytes, options: Options = Options()) -> Result:
     if result.status == "converted":
         assert result.output != source
         assert result.edits
-        assert all(d.severity != "error" for d in result.diagnostics)
+        assert all(d.severity != "error" or d.code in PAGES for d in result.diagnostics)
         ast.parse(result.output)
     else:
         assert result.output == source
@@ -36,8 +37,11 @@ def check(source: bytes, options: Options = Options()) -> Result:
     assert list(result.edits) == sorted(result.edits, key=lambda e: e.line)
     for edit in result.edits:
         assert 1 <= edit.line <= edit.end_line <= lines + 1
-        assert edit.message == (EDITS | MESSAGES)[edit.code]
-    assert (result.status in ("refused", "error")) == any(d.severity == "error" for d in result.diagnostics)  # besides notes
+        assert edit.message == (EDITS | MESSAGES | MENDS)[edit.code]
+    assert (result.status in ("refused", "error")) == any(
+        d.severity == "error" and d.code not in PAGES  # besides notes, and what is wrong in the author's own mixed precision
+        for d in result.diagnostics
+    )
     for diagnostic in result.diagnostics:
         assert diagnostic.line >= 1
         assert diagnostic.column >= 1
@@ -47,7 +51,7 @@ def check(source: bytes, options: Options = Options()) -> Result:
 
 @cache
 def converted_cases() -> tuple[Case, ...]:
-    return tuple(case for case in all_cases() if case.is_converted)
+    return tuple(case for case in all_cases() if case.is_converted and case.family != "misuse")
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -92,7 +96,8 @@ def test_a_line_deleted() -> None:
         result = check(source)
         statuses.add(result.status)
         if result.status == "converted":
-            assert erasure_problems(source, result.output) == [], name
+            if not any(e.code in MENDS for e in result.edits):
+                assert erasure_problems(source, result.output) == [], name
             again = check(result.output)
             assert (again.output, again.status) == (result.output, "already"), name
     assert statuses == {"converted", "refused", "unchanged", "already", "error"}

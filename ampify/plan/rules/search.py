@@ -31,7 +31,7 @@ class Search(NamedTuple):
 
 def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -> Hazards:
     """The hazards of a file with the regions it has and those of `edits`, and of the files that it imports."""
-    file = _file(reading, edits, search)
+    file = file_of(reading, edits, search)
     found = _find(file, search)
     for (path, _), other in zip(search.modules, file.others, strict=True):
         known = nonlinear_backward.known_to_runtime(path, (file, *file.others))
@@ -46,12 +46,12 @@ def find(reading: Reading, edits: Collection[Edit], search: Search = Search()) -
 
 def disabled(reading: Reading, search: Search) -> dict[int, bool]:
     """The statements that stand with autocast off, or would have to, as if none did, and whether all that enters is float32."""
-    found = _find(_file(reading, (), search, through=True), search)
+    found = _find(file_of(reading, (), search, through=True), search)
     cast = {e.at for e in found.edits if isinstance(e, Splice)}
     return {e.at: e.at not in cast for e in found.edits if isinstance(e, Disable)}
 
 
-def _file(reading: Reading, edits: Collection[Edit], search: Search, through: bool = False) -> File:
+def file_of(reading: Reading, edits: Collection[Edit], search: Search, through: bool = False) -> File:
     """The file, with those that it imports, and what each calls of the others."""
     file = File(reading, *_regions(reading, edits, through), search.entries)
     entries, before = file.outgoing(), -1

@@ -1,0 +1,1 @@
+"""The doctor: mistakes in mixed precision that a file has already."""

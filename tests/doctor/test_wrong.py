@@ -1,0 +1,83 @@
+"""Right idioms with one line wrong: what is found, and where."""
+
+import ast
+
+import pytest
+
+from ampify.doctor.examine import examine
+from tests.doctor.idioms import PRELUDE, RIGHT
+
+UNSCALE = "scaler.unscale_(optimizer)\n"
+
+# The idiom, what stands in it, what takes its place, and the findings: code and a part of the line.
+WRONG = [
+    ("clipping", "    " + UNSCALE, "", [("AMP301", "clip_grad_norm_(")]),
+    ("clipping", "    " + UNSCALE, "    scaler.unscale_(optimizer)\n    scaler.unscale_(optimizer)\n", [("AMP302", "unscale_")]),
+    ("clipping", "    scaler.update()\n", "", [("AMP303", "scaler.step")]),
+    ("clipping", "    scaler.update()\n", "    scaler.update()\n    scaler.update()\n", [("AMP304", "update")]),
+    ("typical", "scaler.step(optimizer)\n    scaler.update()", "optimizer.step()", [("AMP305", "optimizer.step()")]),
+    ("typical", "scaler.step(optimizer)\n", "optimizer.step()\n", [("AMP305", "optimizer.step()")]),
+    ("clipping", "scaler.step(optimizer)", "optimizer.step()", [("AMP305", "optimizer.step()")]),
+    ("clipping", "scaler.step(optimizer)", "assert torch.isfinite(loss)\n    optimizer.step()", []),
+    ("typical", "scaler.scale(loss).backward()", "loss.backward()", [("AMP306", "loss.backward()")]),
+    ("typical", "    scaler.scale", "    print([p.grad.norm() for p in model.parameters()])\n    scaler.scale", []),
+    (
+        "typical",
+        "    scaler.step",
+        "    print([p.grad.norm() for p in model.parameters()])\n    scaler.step",
+        [("AMP301", "p.grad.norm()")],
+    ),
+    (
+        "typical",
+        "    scaler.step",
+        "    for p in model.parameters():\n        p.grad.clamp_(-1, 1)\n    scaler.step",
+        [("AMP301", "clamp_")],
+    ),
+    ("accumulation", "        " + UNSCALE, "", [("AMP301", "clip_grad_norm_(")]),
+    ("accumulation", "        scaler.update()\n        optimizer.zero_grad()\n", "        optimizer.zero_grad()\n    scaler.update()\n", [("AMP304", "update")]),  # noqa: E501
+    ("accumulation that skips", "    " + UNSCALE, "", [("AMP301", "clip_grad_norm_(")]),
+    ("two branches", "            " + UNSCALE, "", [("AMP301", "clip_grad_norm_(")]),
+    ("branches apart", "        if scaler is not None:\n            " + UNSCALE, "", [("AMP301", "clip_grad_norm_(")]),
+    ("correlated by hand", "        " + UNSCALE, "", [("AMP301", "clip_grad_norm_(")]),
+    ("switched off by enabled", "    " + UNSCALE, "", [("AMP301", "clip_grad_norm_(")]),
+    ("context in a variable, and micro-steps", "        " + UNSCALE, "", [("AMP301", "clip_grad_norm_(")]),
+    ("an object that does it all", "                self._scaler.unscale_(optimizer)\n                norm = torch.nn", "                norm = torch.nn", [("AMP301", "clip_grad_norm_(")]),  # noqa: E501
+    ("a class, saved and loaded", "        self.scaler.unscale_(self.optimizer)\n", "", [("AMP301", "clip_grad_norm_(")]),
+    ("a class, saved and loaded", '        if self.use_amp:\n            state["scaler"] = self.scaler.state_dict()\n', "", []),
+    ("steps in several functions", "    " + UNSCALE, "", [("AMP301", "clip_grad_norm_(")]),
+    ("a warm-up without mixed precision", "        " + UNSCALE, "", [("AMP301", "clip_grad_norm_(model.parameters(), 1.0)")]),
+    ("adversarial", "    scaler.scale(loss2).backward()\n", "    loss2.backward()\n", [("AMP306", "loss2.backward()")]),
+    (
+        "several models and losses",
+        "    scaler.step(optimizer)\n    scaler.step(optimizer2)\n",
+        "    scaler.step(optimizer)\n    scaler.update()\n    scaler.step(optimizer2)\n",
+        [("AMP304", "scaler.step(optimizer2)")],
+    ),
+    ("bfloat16 without a scaler", "torch.bfloat16", "torch.float16", [("AMP321", "loss.backward()")]),
+    ("bfloat16 without a scaler", '"cuda", dtype=torch.bfloat16', '"cuda:1"', [("AMP325", "cuda:1"), ("AMP321", "loss.backward()")]),  # noqa: E501
+    ("bfloat16 without a scaler", '"cuda", dtype=torch.bfloat16', "device_type=device.type", [("AMP321", "loss.backward()")]),
+    ("on the CPU", "    loss.backward()", "        loss.backward()", [("AMP322", "loss.backward()")]),
+    ("a loss scaled and never looked at", "    del loss\n", "    print(loss.item())\n", [("AMP308", "loss.item()")]),
+    ("a scaler for each fold", "    for epoch in range(3):\n", "    for epoch in range(3):\n        scaler = torch.amp.GradScaler('cuda')\n", [("AMP309", "GradScaler('cuda')")]),  # noqa: E501
+    ("schedule held back", "if scale <= scaler", "if scale > scaler", [("AMP316", "if scale >")]),
+    ("schedule held back", "if scale <= scaler", "if scale == scaler", [("AMP316", "if scale ==")]),
+    ("FSDP with its own scaler", "ShardedGradScaler() if args.fp16 else ", "", []),  # imported, perhaps for elsewhere
+    ("half for inference", "exported = nn", "model.half()\nexported = nn", [("AMP314", "model.half()")]),
+    ("typical", "criterion(model(x), y)", "nn.BCELoss()(torch.sigmoid(model(x)), y)", [("AMP201", "BCELoss")]),
+    ("on the CPU", "criterion(model(x), y)", "nn.BCELoss()(torch.sigmoid(model(x)), y)", []),
+    ("typical", "criterion(model(x), y)", "(x @ x.t()).masked_fill(y > 0, -1e9).sum()", [("AMP210", "masked_fill")]),
+    ("typical", "criterion(model(x), y)", "(x @ x.t()).float().masked_fill(y > 0, -1e9).sum()", []),
+    ("bfloat16 without a scaler", "criterion(model(x), y)", "(x @ x.t()).masked_fill(y > 0, -1e9).sum()", []),
+    ("custom functions", '@torch.amp.custom_bwd(device_type="cuda")', "@torch.amp.custom_bwd", [("AMP326", "custom_bwd")]),
+    ("float32 inside a region", "            loss = criterion(out.float(), y)\n    scaler", "            loss = criterion(out.float(), y)\n        scaler", [("AMP322", "backward")]),  # noqa: E501
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("idiom", "old", "new", "expected"), WRONG)
+def test_a_wrong_line_is_found(idiom: str, old: str, new: str, expected: list[tuple[str, str]]) -> None:
+    assert RIGHT[idiom].count(old) >= 1
+    text = PRELUDE + RIGHT[idiom].replace(old, new, 1)
+    lines = text.splitlines()
+    found = [(f.code, lines[f.line - 1]) for f in examine(ast.parse(text))]
+    assert [code for code, _ in found] == [code for code, _ in expected], found
+    assert all(part in line for (_, line), (_, part) in zip(found, expected, strict=True)), found
