@@ -117,7 +117,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     program = reading.program
     clock.lap("analysis")
     if program.amp and (around.need is None or around.need.edits):
-        return Result("already", source)
+        return _migrated(source, tree, around) if around.need is None else Result("already", source)
     search = Search(options.skip, options.unsafe)
     if need is not None:
         search = search._replace(entries=need.entries, asked=need.asked)
@@ -161,6 +161,22 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     else:
         result = _render(source, reading, plan, search, around, options, clock)
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
+
+
+def _migrated(source: bytes, tree: ast.Module, around: Surroundings) -> Result:
+    """A file with mixed precision in it, whose old spellings are written anew."""
+    from ampify.diagnostics import EDITS
+    from ampify.diagnostics import note as told
+    from ampify.migration.migrate import migrate
+    from ampify.proof import ProofError
+
+    try:
+        done = migrate(tree, source, around.path, around.finder)
+    except ProofError as error:
+        return _bug(source, str(error))
+    edits = tuple(AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in done.edits)
+    notes = tuple(told(code, line, text, column) for code, line, column, text in done.notes)
+    return Result("converted" if edits else "already", done.output, edits, notes)
 
 
 def _beyond_torch(search: Search) -> Iterator[Refusal]:

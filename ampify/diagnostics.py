@@ -30,6 +30,10 @@ EDITS = {
     "AMP110": "takes gradients that are part of the loss through the scaler: scaled while computed, unscaled in the result",
     "AMP108": "runs the evaluation forward under autocast",
     "AMP109": "makes the loss scaler, which is on where CUDA is",
+    "AMP350": "opens the region as torch.amp has it: the device type first, the other arguments by their names",
+    "AMP351": "makes the loss scaler as torch.amp has it: the device first",
+    "AMP352": "decorates as torch.amp has it: with the device type",
+    "AMP353": "names torch.amp in place of torch.cuda.amp or torch.cpu.amp",
 }
 
 # What is to be known besides the edits, or of a script with nothing to convert. `{}` takes versions, or what was seen.
@@ -53,6 +57,11 @@ NOTES = {
         "give that file too: `ampify script.py that_file.py`, or the directory",
     ),
 }
+
+NOTES["AMP360"] = (
+    "an old spelling of mixed precision is left alone: {}",
+    "write it as torch.amp has it, where you know what becomes of it",
+)
 
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
 REFUSALS = {

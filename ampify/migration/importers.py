@@ -1,0 +1,43 @@
+"""Importers: which names of a file others take from it, so that they cannot change what they stand for."""
+
+from __future__ import annotations
+
+import ast
+import os
+
+from ampify.analysis.library import Finder
+from ampify.analysis.walk import walk
+
+
+def taken(tree: ast.Module, path: str, finder: Finder | None) -> dict[str, str]:
+    """The names of a file that others take, with what is to be said of it."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            for part in walk(node.value):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    found[part.value] = "is exported by `__all__`, and who calls it is not to be seen"
+    if finder is None:
+        return found
+    for importer in finder.importers(path):
+        seen = finder.seen(importer)
+        if seen is None or importer == path:
+            continue
+        why = f"is taken from here by {os.path.relpath(importer)}, which calls it as it is"
+        for node in walk(seen.tree):
+            if isinstance(node, ast.ImportFrom):
+                if finder.imported(importer, node.level, node.module or "") != path:
+                    continue
+                for alias in node.names:
+                    for name in seen.names.loaded if alias.name == "*" else (alias.name,):
+                        found.setdefault(name, why)
+            elif isinstance(node, ast.Attribute) and not _of_torch(node, seen.names.aliases):
+                found.setdefault(node.attr, why)
+    return found
+
+
+def _of_torch(node: ast.Attribute, aliases: dict[str, str]) -> bool:
+    base: ast.expr = node
+    while isinstance(base, ast.Attribute):
+        base = base.value
+    return isinstance(base, ast.Name) and aliases.get(base.id, "").partition(".")[0] == "torch"
