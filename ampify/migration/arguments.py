@@ -29,7 +29,7 @@ class Arguments:
         found = reference.symbol
         further = self.scopes.parents.get(reference.node)
         if isinstance(further, ast.Attribute):
-            method = found.name == "GradScaler" and not further.attr.startswith("_")
+            method = found.name in ("GradScaler", "OptState") and not further.attr.startswith("_")
             if not method and not self._is_init(reference, further):
                 return f"is asked for its `{further.attr}`", []
             return "", []
@@ -154,8 +154,9 @@ class Arguments:
                 new = text in ("torch.autocast", "torch.amp.autocast", "torch.amp.autocast_mode.autocast")
                 if new and (len(node.args) > 1 or any(k.arg in ("dtype", None) for k in node.keywords)):
                     return True
-        calls = (self.scopes.parents.get(r.node) for r in self.references.known if r.symbol.name == "autocast")
-        return any(isinstance(c, ast.Call) and self._has_dtype(c, len(c.args)) for c in calls)
+        regions = [r.node for r in self.references.known if r.symbol.name == "autocast"]
+        calls = [(node, self.scopes.parents.get(node)) for node in regions]
+        return any(isinstance(c, ast.Call) and self._has_dtype(c, len(c.args) - (node in c.args)) for node, c in calls)
 
     # custom functions ------------------------------------------------------------------------------------
 

@@ -16,7 +16,9 @@ NEW = re.compile(r"torch\.amp(\.autocast_mode|\.grad_scaler)?(?:\.(\w+))?")
 PARAMETERS = {"autocast": ("enabled", "dtype", "cache_enabled"), "_cast": ("value", "dtype")}
 NEW_PARAMETERS = {"autocast": ("device_type", "dtype", "enabled", "cache_enabled"), "_cast": ("value", "device_type", "dtype")}
 GRANTED = {"cuda": "float16", "cpu": "bfloat16"}
-PLACES = (ast.Subscript, ast.Tuple, ast.List, ast.BinOp, ast.Attribute)
+PACKAGE = "package"
+KNOWN = frozenset({"autocast", "GradScaler", "custom_fwd", "custom_bwd", "_cast", "OptState", "amp_definitely_not_available"})
+KNOWN |= {PACKAGE, ".autocast_mode", ".grad_scaler", ".common"}
 
 
 class Canonical(ast.NodeTransformer):
@@ -38,6 +40,7 @@ class Canonical(ast.NodeTransformer):
                     self.starred.append(node.module)
         bound = {n.id for n in walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         self.bound = bound.union(self.names)
+        self.imported, self.hidden = frozenset(self.names), frozenset[str]()
         self._aliases(tree)
         self.types: set[int] = set()  # the ids of nodes that are asked for as types, or whether they are there
 
@@ -63,6 +66,8 @@ class Canonical(ast.NodeTransformer):
             base = self.resolve(node.value)
             return f"{base}.{node.attr}" if base else ""
         if isinstance(node, ast.Name):
+            if node.id in self.hidden:
+                return ""
             if node.id in self.names:
                 return self.names[node.id]
             if node.id not in self.bound:
@@ -74,10 +79,27 @@ class Canonical(ast.NodeTransformer):
     def kind(self, node: ast.AST) -> tuple[str, str]:
         """What an expression is, as (name, device); the device is empty for what is spelled anew."""
         full = self.resolve(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
-        if match := OLD.fullmatch(full):
-            return match[3] or match[2] or "", match[1]
-        match = NEW.fullmatch("torch.amp.autocast" if full == "torch.autocast" else full)
-        return (match[2] or match[1] or "", "") if match else ("", "")
+        old = OLD.fullmatch(full)
+        match = old or NEW.fullmatch("torch.amp.autocast" if full == "torch.autocast" else full)
+        if match is None:
+            return "", ""
+        name = match[match.lastindex] if match.lastindex and match.lastindex > bool(old) else PACKAGE
+        return (name, old[1] if old else "") if name in KNOWN else ("", "")
+
+    # scopes --------------------------------------------------------------------------------------------------
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
+        """In a function the names of its own hide what is imported outside."""
+        none = {t for a in walk(node) if isinstance(a, ast.Assign) and ast.unparse(a.value) == "None" for t in a.targets}
+        own = {n.arg for n in walk(node.args) if isinstance(n, ast.arg)}
+        own |= {n.id for n in walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n not in none}
+        before = self.hidden
+        self.hidden = before | (own & self.imported)
+        found = self.generic_visit(node)
+        self.hidden = before
+        return found
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function  # noqa: N815
 
     # imports -------------------------------------------------------------------------------------------------
 
@@ -145,9 +167,11 @@ class Canonical(ast.NodeTransformer):
                 call.func.value = ast.Name(f"base@{device}", ast.Load())
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        return self._bare(node)
+        return self._bare(node) if isinstance(node.ctx, ast.Load) else node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if self.kind(node.value)[0] in ("GradScaler", "OptState"):
+            self._typed(node.value)
         return self._bare(node)
 
     def _bare(self, node: ast.expr) -> ast.AST:

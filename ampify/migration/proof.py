@@ -54,7 +54,7 @@ def _spoken(tree: ast.Module) -> set[int]:
     for node in walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [f"{getattr(node, 'module', None) or ''}.{a.name}".lstrip(".") for a in node.names]
-            named = any("amp" in name.split(".") for name in names)
+            named = any("amp" in name.split(".") or name.startswith(("torch.cuda.", "torch.cpu.")) for name in names)
         elif isinstance(node, ast.Attribute) and node.attr == "__init__":
             named = True
         else:
