@@ -21,7 +21,7 @@ class Arguments:
     def __init__(self, layout: Layout, references: References) -> None:
         self.layout, self.references = layout, references
         self.scopes = references.scopes
-        self.mixed = self._mixed()
+        self.asked = self._asked()
 
     def edits(self, reference: Reference) -> Edits:
         """What has to be written besides the name, or why the reference is left alone."""
@@ -130,33 +130,69 @@ class Arguments:
         for (start, _), keyword in zip(slots[behind:], AUTOCAST[: len(arguments)], strict=False):
             edits.append(Replace(start, start, f"{keyword}="))
         device = self._device(reference)
-        if not self.mixed or self._has_dtype(parent, len(arguments)) or _is_off(parent, arguments):
-            return "", [self.layout.first(parent, device, behind), *edits]
-        torch = next((b.name for b in self.scopes.bindings if b.top and b.targets() == {"torch"}), "")
-        if not torch:
-            return "takes its dtype for granted, beside regions of another, and no name for torch is at hand", []
-        dtype = f"dtype={torch}.{DTYPES[reference.symbol.device]}"
+        why, more = self._granted(parent, reference.symbol.device, AUTOCAST[: len(arguments)], _is_off(parent, arguments))
+        if why:
+            return why, []
         if len(slots) == behind:
-            return "", [self.layout.last(parent, f"{device}, {dtype}")]
-        return "", [self.layout.first(parent, device, behind), *edits, self.layout.last(parent, dtype)]
+            return "", [self.layout.last(parent, ", ".join([device, *more]))]
+        return "", [
+            self.layout.first(parent, device, behind),
+            *edits,
+            *([self.layout.last(parent, ", ".join(more))] if more else ()),
+        ]
 
-    @staticmethod
-    def _has_dtype(call: ast.Call, positional: int) -> bool:
-        return positional > 1 or any(k.arg in ("dtype", None) for k in call.keywords)
+    def _granted(self, call: ast.Call, device: str, positional: tuple[str, ...], off: bool) -> tuple[str, list[str]]:
+        """What the old constructor takes for granted, and torch.amp's takes from the region around, if there is another."""
+        named = {k.arg for k in call.keywords}.union(positional)
+        asked = {p for p, other, by in self.asked if by is not call and other in (device, "")}
+        if "" in asked and None not in named:
+            asked |= {"dtype", "cache_enabled"}
+        wanted = asked - named - {""}
+        if off or not wanted:
+            return "", []
+        if None in named:
+            return "takes keywords out of a dict, beside regions that ask for another dtype or cache", []
+        more = ["cache_enabled=True"] if "cache_enabled" in wanted else []
+        if "dtype" in wanted:
+            torch = next((b.name for b in self.scopes.bindings if b.top and b.targets() == {"torch"}), "")
+            if not torch:
+                return "takes its dtype for granted, beside regions of another, and no name for torch is at hand", []
+            more.insert(0, f"dtype={torch}.{DTYPES[device]}")
+        return "", more
 
-    def _mixed(self) -> bool:
-        """Whether regions of the file say what dtype they want: within one, torch.amp's has its dtype unless it says so too."""
+    def _asked(self) -> list[tuple[str, str, ast.AST]]:
+        """What regions of the file ask for besides what is granted, of which device, and where; empty texts for what comes out of
+        a dict, and for any device."""
+        old = {r.node: r.symbol.device for r in self.references.known if r.symbol.name == "autocast"}
+        found: list[tuple[str, str, ast.AST]] = []
         for node in self.scopes.parents:
-            if isinstance(node, ast.Attribute) and node.attr.startswith("set_autocast_") and node.attr.endswith("_dtype"):
-                return True
-            if isinstance(node, ast.Call):
-                text = self.references.text(node.func)
-                new = text in ("torch.autocast", "torch.amp.autocast", "torch.amp.autocast_mode.autocast")
-                if new and (len(node.args) > 1 or any(k.arg in ("dtype", None) for k in node.keywords)):
-                    return True
-        regions = [r.node for r in self.references.known if r.symbol.name == "autocast"]
-        calls = [(node, self.scopes.parents.get(node)) for node in regions]
-        return any(isinstance(c, ast.Call) and self._has_dtype(c, len(c.args) - (node in c.args)) for node, c in calls)
+            if isinstance(node, ast.Attribute) and node.attr.startswith("set_autocast_"):
+                ends = (("cache_enabled", "_cache_enabled"), ("dtype", "_dtype"))
+                found += [(p, "", node) for p, end in ends if node.attr.endswith(end)]
+            elif isinstance(node, ast.Call):
+                new = self.references.text(node.func) in (
+                    "torch.autocast",
+                    "torch.amp.autocast",
+                    "torch.amp.autocast_mode.autocast",
+                )
+                behind = int(any(argument in old for argument in node.args))
+                if new or behind or node.func in old:
+                    order = ("device_type", "dtype", "enabled", "cache_enabled") if new else AUTOCAST
+                    given = [*zip(order, node.args[behind:], strict=False), *((k.arg or "", k.value) for k in node.keywords)]
+                    devices = [old[n] for n in (node.func, *node.args) if n in old]
+                    devices += [str(getattr(v, "value", "")) for p, v in given if p == "device_type"]
+                    device = devices[0] if devices else ""
+                    found += [(p, device, node) for p, v in given if not self._is_granted(p, v, device)]
+        return found
+
+    def _is_granted(self, parameter: str, value: ast.expr, device: str) -> bool:
+        """Whether an argument changes nothing for regions inside."""
+        if parameter == "cache_enabled":
+            return isinstance(value, ast.Constant) and value.value is True
+        if parameter == "dtype":
+            text = self.references.text(value).replace("torch.half", "torch.float16")
+            return text == f"torch.{DTYPES.get(device, '')}"
+        return parameter != ""
 
     # custom functions ------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class Canonical(ast.NodeTransformer):
         self.hidden = before
         return found
 
-    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function  # noqa: N815
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = _function
 
     # imports -------------------------------------------------------------------------------------------------
 
@@ -193,12 +193,15 @@ class Canonical(ast.NodeTransformer):
             elif name in PARAMETERS:
                 arguments, keywords = _named(PARAMETERS[name], arguments, keywords)
             if name == "autocast" and device in GRANTED:
-                keywords = [k for k in keywords if not (k.arg == "dtype" and self._granted(k.value, device))]
+                keywords = [k for k in keywords if not self._granted(k, device)]
             node = ast.Call(ast.Name(f"{'partial of ' * partial}{name}@{device}", ast.Load()), arguments, keywords)
         return self.generic_visit(node)
 
-    def _granted(self, value: ast.expr, device: str) -> bool:
-        return self.resolve(value) == f"torch.{GRANTED[device]}"
+    def _granted(self, keyword: ast.keyword, device: str) -> bool:
+        """Whether an argument of a region is what the old constructor takes for granted."""
+        if keyword.arg == "cache_enabled":
+            return isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+        return keyword.arg == "dtype" and self.resolve(keyword.value) == f"torch.{GRANTED[device]}"
 
 
 _EXPORTED = frozenset({"autocast", "custom_bwd", "custom_fwd", "GradScaler"})
@@ -221,9 +224,7 @@ def _named(
     return [], [*(ast.keyword(p, a) for p, a in zip(parameters, arguments, strict=False)), *keywords]
 
 
-def _new(
-    name: str, arguments: list[ast.expr], keywords: list[ast.keyword]
-) -> tuple[str, list[ast.expr], list[ast.keyword]]:
+def _new(name: str, arguments: list[ast.expr], keywords: list[ast.keyword]) -> tuple[str, list[ast.expr], list[ast.keyword]]:
     """The device that a call of the new spelling is for, and its other arguments."""
     if name == "GradScaler":
         given = [k for k in keywords if k.arg == "device"]

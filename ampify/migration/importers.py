@@ -24,15 +24,15 @@ def taken(tree: ast.Module, path: str, finder: Finder | None) -> dict[str, str]:
         if seen is None or importer == path:
             continue
         why = f"is taken from here by {os.path.relpath(importer)}, which calls it as it is"
-        for node in walk(seen.tree):
-            if isinstance(node, ast.ImportFrom):
-                if finder.imported(importer, node.level, node.module or "") != path:
+        for each in walk(seen.tree):
+            if isinstance(each, ast.ImportFrom):
+                if finder.imported(importer, each.level, each.module or "") != path:
                     continue
-                for alias in node.names:
+                for alias in each.names:
                     for name in seen.names.loaded if alias.name == "*" else (alias.name,):
                         found.setdefault(name, why)
-            elif isinstance(node, ast.Attribute) and not _of_torch(node, seen.names.aliases):
-                found.setdefault(node.attr, why)
+            elif isinstance(each, ast.Attribute) and not _of_torch(each, seen.names.aliases):
+                found.setdefault(each.attr, why)
     return found
 
 

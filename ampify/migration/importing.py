@@ -21,7 +21,7 @@ class Importing:
         used = {id(r.binding): r for r in moved if r.through}
         staying = {id(r.binding) for r in references.known} - used.keys()
         staying |= {id(r.binding) for r in references.known if r not in moved}
-        self.names: dict[ast.stmt, list[ast.alias]] = {}  # by statement, what goes to torch.amp of it
+        self.names: dict[ast.Import | ast.ImportFrom, list[ast.alias]] = {}  # by statement, what goes to torch.amp of it
         self.bindings: dict[ast.alias, Binding] = {}
         for binding in references.scopes.bindings:
             for stmt, alias in binding.imports:

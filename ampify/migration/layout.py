@@ -72,7 +72,9 @@ class Layout:
         """The arguments of a call as they are written."""
         tokens = [t for t in self.between(span(call.func)[1], span(call)[1]) if t.kind not in BLANK]
         opening = next(i for i, t in enumerate(tokens) if t.text == "(")
-        depth, found, first, last = 0, [], None, None
+        depth, found = 0, list[tuple[Place, Place]]()
+        first: Place | None = None
+        last: Place | None = None
         for token in tokens[opening:]:
             depth -= token.text in (")", "]", "}") and token.kind == tokenize.OP
             if first is not None and last is not None and ((depth == 1 and token.text == ",") or depth == 0):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from ampify.analysis.library import Finder
 from ampify.migration.importers import taken
 from ampify.migration.spelling import Change, Left, Spelling
-from ampify.plan.edits import Replace
 from ampify.render.splice import replace
 from ampify.source import not_rewritable
 

@@ -1,7 +1,7 @@
 """The proof of a migration, from the two byte strings alone: the output is the same program in another spelling.
 
-It compiles; old and new spelling have one canonical form, in which the trees are equal; comments are all there, and the lines that
-no name of either package is in are the original's; and there is nothing more to migrate.
+It compiles; old and new spelling have one canonical form, in which the trees are equal; comments are all there, and the lines
+without a name of either package are the original's; and there is nothing more to migrate.
 """
 
 from __future__ import annotations

@@ -130,13 +130,14 @@ class Scopes:
             self._visit(child, scope)
 
     def _definition(self, node: ast.AST, scope: _Scope) -> None:
-        inside: list[ast.AST] = list(node.body) if isinstance(getattr(node, "body", None), list) else []
+        body = getattr(node, "body", None)
+        inside: list[ast.AST] = list(body) if isinstance(body, list) else []
         if isinstance(node, ast.ClassDef):
             scope.binding(node.name).classes.append(node)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             scope.binding(node.name).others.append(node)
         elif isinstance(node, ast.Lambda):
-            inside = [node.body]
+            inside = [node.body]  # an expression
         known = set(map(id, inside))
         outside = [child for child in children(node) if id(child) not in known]
         for child in outside:

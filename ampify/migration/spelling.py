@@ -148,7 +148,9 @@ class Spelling:
         """The new name, where a reference is spelled from torch itself."""
         if reference.through == "torch":
             chain: ast.expr = reference.node
-            while isinstance(chain, ast.Attribute) and not (chain.attr == reference.symbol.device and chain.value is reference.root):
+            while isinstance(chain, ast.Attribute) and not (
+                chain.attr == reference.symbol.device and chain.value is reference.root
+            ):
                 chain = chain.value
             return [Replace(span(reference.root)[1], span(chain)[1], "")]
         if reference.through in ("torch.cuda", "torch.cpu"):
@@ -172,5 +174,5 @@ class Spelling:
 def _place(binding: Binding) -> tuple[int, int]:
     if binding.imports:
         return binding.imports[0][0].lineno, binding.imports[0][0].col_offset
-    node = (*binding.values, *binding.classes)[0]
-    return node.lineno, node.col_offset
+    nodes: list[ast.expr | ast.stmt] = [*binding.values, *binding.classes]
+    return (nodes[0].lineno, nodes[0].col_offset) if nodes else (1, 0)

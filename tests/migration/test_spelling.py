@@ -43,7 +43,8 @@ REWRITTEN = {
     "a scaler of the CPU": ("s = torch.cpu.amp.GradScaler()\n", 's = torch.amp.GradScaler("cpu")\n'),
     "a state": ("s = torch.cuda.amp.grad_scaler.OptState.READY\n", "s = torch.amp.grad_scaler.OptState.READY\n"),
     "custom functions": (
-        "class F:\n    @torch.cuda.amp.custom_fwd\n    def forward(): pass\n    @torch.cuda.amp.custom_bwd\n    def backward(): pass\n",
+        "class F:\n    @torch.cuda.amp.custom_fwd\n    def forward(): pass\n    @torch.cuda.amp.custom_bwd\n"
+        "    def backward(): pass\n",
         'class F:\n    @torch.amp.custom_fwd(device_type="cuda")\n    def forward(): pass\n'
         '    @torch.amp.custom_bwd(device_type="cuda")\n    def backward(): pass\n',
     ),
@@ -82,7 +83,8 @@ REWRITTEN = {
     ),
     "from-imports in parentheses": (
         "from torch.cuda.amp import (\n    autocast,  # one\n    GradScaler,\n)\ns = GradScaler()\nwith autocast(): pass\n",
-        'from torch.amp import (\n    autocast,  # one\n    GradScaler,\n)\ns = GradScaler("cuda")\nwith autocast("cuda"): pass\n',
+        'from torch.amp import (\n    autocast,  # one\n    GradScaler,\n)\ns = GradScaler("cuda")\n'
+        'with autocast("cuda"): pass\n',
     ),
     "an import that is not used goes along": (
         "from torch.cuda.amp import autocast, GradScaler\nwith autocast(): pass\n",
@@ -109,7 +111,10 @@ REWRITTEN = {
         "import torch.cuda.amp\ns = torch.cuda.amp.GradScaler()\n",
         'import torch.amp\ns = torch.amp.GradScaler("cuda")\n',
     ),
-    "a name for torch": ("import torch as th\nwith th.cuda.amp.autocast(): pass\n", 'import torch as th\nwith th.amp.autocast("cuda"): pass\n'),
+    "a name for torch": (
+        "import torch as th\nwith th.cuda.amp.autocast(): pass\n",
+        'import torch as th\nwith th.amp.autocast("cuda"): pass\n',
+    ),
     "a name for torch.cuda": (
         "import torch\nfrom torch import cuda\nwith cuda.amp.autocast(): pass\n",
         'import torch\nfrom torch import cuda\nwith torch.amp.autocast("cuda"): pass\n',
@@ -144,10 +149,15 @@ REWRITTEN = {
         "ac = torch.cuda.amp.autocast\nwith ac(on): pass\n",
         'ac = torch.amp.autocast\nwith ac("cuda", enabled=on): pass\n',
     ),
-    "a name for the package": ("amp = torch.cuda.amp\nwith amp.autocast(): pass\n", 'amp = torch.amp\nwith amp.autocast("cuda"): pass\n'),
+    "a name for the package": (
+        "amp = torch.cuda.amp\nwith amp.autocast(): pass\n",
+        'amp = torch.amp\nwith amp.autocast("cuda"): pass\n',
+    ),
     "partial": (
-        "from functools import partial\np = partial(torch.cuda.amp.autocast, enabled=on)\nq = partial(torch.cuda.amp.GradScaler)\n",
-        'from functools import partial\np = partial(torch.amp.autocast, "cuda", enabled=on)\nq = partial(torch.amp.GradScaler, "cuda")\n',
+        "from functools import partial\np = partial(torch.cuda.amp.autocast, enabled=on)\n"
+        "q = partial(torch.cuda.amp.GradScaler)\n",
+        'from functools import partial\np = partial(torch.amp.autocast, "cuda", enabled=on)\n'
+        'q = partial(torch.amp.GradScaler, "cuda")\n',
     ),
     "partial by position": (
         "import functools\np = functools.partial(torch.cuda.amp.autocast, on)\n",
@@ -168,7 +178,8 @@ REWRITTEN = {
     "a method": ("def f(s, o): torch.cuda.amp.GradScaler.step(s, o)\n", "def f(s, o): torch.amp.GradScaler.step(s, o)\n"),
     "dtypes that differ": (
         "with torch.cuda.amp.autocast(dtype=torch.bfloat16):\n    with torch.cuda.amp.autocast(): pass\n",
-        'with torch.amp.autocast("cuda", dtype=torch.bfloat16):\n    with torch.amp.autocast("cuda", dtype=torch.float16): pass\n',
+        'with torch.amp.autocast("cuda", dtype=torch.bfloat16):\n'
+        '    with torch.amp.autocast("cuda", dtype=torch.float16): pass\n',
     ),
     "dtypes that differ, and off": (
         "with torch.autocast('cuda', torch.bfloat16):\n    with torch.cuda.amp.autocast(False): pass\n",
@@ -187,11 +198,15 @@ LEFT = {
         "is bound to other things as well",
     ),
     "imported from both": (
-        "try:\n    from torch.amp import GradScaler\nexcept ImportError:\n    from torch.cuda.amp import GradScaler\ns = GradScaler()\n",
+        "try:\n    from torch.amp import GradScaler\nexcept ImportError:\n"
+        "    from torch.cuda.amp import GradScaler\ns = GradScaler()\n",
         "is bound to other things as well",
     ),
     "partial of nothing": ("import functools\np = functools.partial(torch.cuda.amp.autocast)\n", "is called later"),
-    "a text": ("import importlib\nm = importlib.import_module('torch.cuda.amp')\nc = torch.autocast('cuda')\n", "the text 'torch.cuda.amp'"),
+    "a text": (
+        "import importlib\nm = importlib.import_module('torch.cuda.amp')\nc = torch.autocast('cuda')\n",
+        "the text 'torch.cuda.amp'",
+    ),
     "getattr": ("a = getattr(torch.cuda.amp, 'autocast')\n", "by a text"),
     "no counterpart": ("torch.cuda.amp.common.amp_definitely_not_available()\n", "no counterpart"),
     "both devices": (
@@ -218,7 +233,7 @@ def migrated(source: str) -> Result:
 
 @pytest.mark.parametrize("case", REWRITTEN)
 def test_what_is_written(case: str) -> None:
-    head = "" if "torch" in case and "name for" in case or "in full" in case else HEAD
+    head = "" if ("torch" in case and "name for" in case) or "in full" in case else HEAD
     before, after = REWRITTEN[case]
     result = migrated(head + before)
     assert (result.status, result.output.decode()) == ("converted", head + after)
