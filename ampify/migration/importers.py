@@ -24,6 +24,7 @@ def taken(tree: ast.Module, path: str, finder: Finder | None) -> dict[str, str]:
         if seen is None or importer == path:
             continue
         why = f"is taken from here by {os.path.relpath(importer)}, which calls it as it is"
+        modules = _modules(seen.tree, importer, path, finder)
         for each in walk(seen.tree):
             if isinstance(each, ast.ImportFrom):
                 if finder.imported(importer, each.level, each.module or "") != path:
@@ -31,13 +32,28 @@ def taken(tree: ast.Module, path: str, finder: Finder | None) -> dict[str, str]:
                 for alias in each.names:
                     for name in seen.names.loaded if alias.name == "*" else (alias.name,):
                         found.setdefault(name, why)
-            elif isinstance(each, ast.Attribute) and not _of_torch(each, seen.names.aliases):
+            elif isinstance(each, ast.Attribute) and _root(each) in modules:
                 found.setdefault(each.attr, why)
     return found
 
 
-def _of_torch(node: ast.Attribute, aliases: dict[str, str]) -> bool:
-    base: ast.expr = node
-    while isinstance(base, ast.Attribute):
-        base = base.value
-    return isinstance(base, ast.Name) and aliases.get(base.id, "").partition(".")[0] == "torch"
+def _modules(tree: ast.Module, importer: str, path: str, finder: Finder) -> set[str]:
+    """The names that an importer has for the file itself, or for a package that it is in."""
+    found: set[str] = set()
+    for each in walk(tree):
+        if isinstance(each, ast.Import):
+            names = [(a, a.name) for a in each.names]
+            level = 0
+        elif isinstance(each, ast.ImportFrom):
+            names = [(a, f"{each.module}.{a.name}" if each.module else a.name) for a in each.names]
+            level = each.level
+        else:
+            continue
+        found.update(a.asname or a.name.partition(".")[0] for a, name in names if finder.imported(importer, level, name) == path)
+    return found
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
