@@ -6,6 +6,7 @@
 import textwrap
 
 from ampify.diagnostics import EDITS, NOTES, REFUSALS
+from ampify.migration.pages import PAGES as MIGRATIONS
 from ampify.plan.rules import RULES
 from ampify.plan.rules.base import Rule
 from ampify.refusals import PAGES
@@ -18,6 +19,10 @@ def page(code: str) -> str:
     for rule in RULES:
         if rule.code == code:
             return f"{code} {rule.name} ({APPLICABILITY[rule.applicability]})\n\n{rule.manual()}"
+    if code in MIGRATIONS:
+        parts = MIGRATIONS[code].split("\n\n")
+        text = "\n\n".join(part if part.startswith(" ") else _filled(part) for part in parts)
+        return f"{code} (a migration of existing mixed precision)\n\n{text}"
     if code in EDITS:
         return f"{code} (an edit)\n\n{EDITS[code][0].upper()}{EDITS[code][1:]}."
     message, remedy = NOTES[code] if code in NOTES else REFUSALS[code]
