@@ -117,7 +117,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     program = reading.program
     clock.lap("analysis")
     if program.amp and (around.need is None or around.need.edits):
-        return _migrated(source, tree, around) if around.need is None else Result("already", source)
+        return _migrated(source, tree, options, around, clock) if around.need is None else Result("already", source)
     search = Search(options.skip, options.unsafe)
     if need is not None:
         search = search._replace(entries=need.entries, asked=need.asked)
@@ -163,20 +163,33 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
 
 
-def _migrated(source: bytes, tree: ast.Module, around: Surroundings) -> Result:
-    """A file with mixed precision in it, whose old spellings are written anew."""
+def _migrated(source: bytes, tree: ast.Module, options: Options, around: Surroundings, clock: Clock) -> Result:
+    """A file with mixed precision in it, whose old spellings are written anew. Without apex.amp it is converted as any other."""
     from ampify.diagnostics import EDITS
     from ampify.diagnostics import note as told
-    from ampify.migration.migrate import migrate
+    from ampify.migration.migrate import APEX, migrate, without_apex
     from ampify.proof import ProofError
 
     try:
-        done = migrate(tree, source, around.path, around.finder)
+        fp32 = without_apex(tree, source, options.runtime)
+        notes = fp32.notes
+        if fp32.output != source:
+            rest = _guarded(fp32.output, options, around, clock)
+            if rest.bug:
+                return rest._replace(output=source)
+            if rest.status == "converted":
+                done = [AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in fp32.edits]
+                done += [e._replace(line=fp32.origin(e.line), end_line=fp32.origin(e.end_line)) for e in rest.edits]
+                moved = tuple(d._replace(line=fp32.origin(d.line)) for d in rest.diagnostics)
+                return rest._replace(edits=tuple(sorted(done, key=lambda e: (e.line, e.code))), diagnostics=moved)
+            why = "; ".join(f"{d.code} {d.message}" for d in rest.diagnostics if d.severity == "error")
+            notes = ((APEX, fp32.edits[0][1], 1, f"what is left without it is not converted: {why or rest.status}"),)
+        done_anew = migrate(tree, source, around.path, around.finder)
     except ProofError as error:
         return _bug(source, str(error))
-    edits = tuple(AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in done.edits)
-    notes = tuple(told(code, line, text, column) for code, line, column, text in done.notes)
-    return Result("converted" if edits else "already", done.output, edits, notes)
+    edits = tuple(AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in done_anew.edits)
+    diagnostics = tuple(told(code, line, text, column) for code, line, column, text in (*notes, *done_anew.notes))
+    return Result("converted" if edits else "already", done_anew.output, edits, diagnostics)
 
 
 def _beyond_torch(search: Search) -> Iterator[Refusal]:

@@ -34,6 +34,8 @@ EDITS = {
     "AMP351": "makes the loss scaler as torch.amp has it: the device first",
     "AMP352": "decorates as torch.amp has it: with the device type",
     "AMP353": "names torch.amp in place of torch.cuda.amp or torch.cpu.amp",
+    "AMP354": "takes apex.amp out, in place of which come autocast and the scaler",
+    "AMP355": "keeps the script's own switch of mixed precision",
 }
 
 # What is to be known besides the edits, or of a script with nothing to convert. `{}` takes versions, or what was seen.
@@ -61,6 +63,14 @@ NOTES = {
 NOTES["AMP360"] = (
     "an old spelling of mixed precision is left alone: {}",
     "write it as torch.amp has it, where you know what becomes of it",
+)
+NOTES["AMP361"] = (
+    "apex.amp, which apex does not have any more, is left alone: {}",
+    "take it out by hand, down to the script in float32, and convert that",
+)
+NOTES["AMP362"] = (
+    "a part of apex is used, so that the file is taken for one with mixed precision: {}",
+    "torch has it too: torch.nn.parallel.DistributedDataParallel, torch.nn.SyncBatchNorm.convert_sync_batchnorm",
 )
 
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.

@@ -8,7 +8,9 @@ import warnings
 
 from ampify.diagnostics import Diagnostic
 
-CANDIDATE = re.compile(rb"backward|\bzero_grad\b|\b(?:cuda|cpu)[\s\\]*\.\s*amp\b|\btorch\.(?:cuda|cpu)\s+import\b")
+CANDIDATE = re.compile(
+    rb"backward|\bzero_grad\b|\b(?:cuda|cpu)[\s\\]*\.\s*amp\b|\btorch\.(?:cuda|cpu)\s+import\b|\bapex\s*(?:\.|import\b)"
+)
 COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 LARGEST = 2_000_000  # bytes: what is larger is data, and its syntax tree would take gigabytes
 DEEPEST = 1_000  # levels of expressions and blocks, which is Python's own limit; libcst's parser dies of some thousands

@@ -56,6 +56,16 @@ class Layout:
         """A string as the file writes its strings."""
         return f"{self.quote}{text}{self.quote}"
 
+    @property
+    def unit(self) -> str:
+        """How much deeper the first block of the file stands."""
+        return next((t.text for t in self.tokens if t.kind == tokenize.INDENT), "    ")
+
+    def indent(self, line: int) -> str:
+        """The white space that a line begins with."""
+        row = self.lines[line - 1]
+        return row[: len(row) - len(row.lstrip(b" \t"))].decode()
+
     def between(self, start: Place, end: Place) -> list[Token]:
         """The tokens of a stretch."""
         return self.tokens[bisect_left(self._starts, start) : bisect_left(self._starts, end)]

@@ -11,7 +11,7 @@ from ampify.migration.spelling import Change, Left, Spelling
 from ampify.render.splice import replace
 from ampify.source import not_rewritable
 
-LEFT = "AMP360"
+LEFT, APEX, PART = "AMP360", "AMP361", "AMP362"
 
 
 class Migrated(NamedTuple):
@@ -53,3 +53,46 @@ def plan(tree: ast.Module, source: bytes, path: str, finder: Finder | None) -> P
 
 def _told(changes: list[Change]) -> tuple[tuple[str, int, int], ...]:
     return tuple(sorted({(c.code, c.line, c.end_line) for c in changes}, key=lambda e: (e[1], e[0])))
+
+
+def _parts(tree: ast.Module) -> tuple[tuple[str, int, int, str], ...]:
+    """Other parts of apex, which torch has as well."""
+    from ampify.migration.apex_form import Apex
+
+    apex = Apex(tree)
+    found = {(node.lineno, node.col_offset + 1, apex.resolve(node)) for node in apex.others()}
+    return tuple((PART, line, column, f"`{name}`") for line, column, name in sorted(found) if name.startswith("apex.parallel."))
+
+
+class Fp32Script(NamedTuple):
+    """A script without apex.amp, if it can be taken out: its bytes, what was done as in Migrated, and where its lines were."""
+
+    output: bytes
+    edits: tuple[tuple[str, int, int], ...] = ()
+    notes: tuple[tuple[str, int, int, str], ...] = ()
+    origins: tuple[int, ...] = ()
+
+    def origin(self, line: int) -> int:
+        """The line of the original that a line of the output comes from."""
+        return self.origins[min(line, len(self.origins)) - 1] if self.origins else line
+
+
+def without_apex(tree: ast.Module, source: bytes, runtime: str) -> Fp32Script:
+    """A script as the fp32 program that it is without apex.amp, or as it is. Raises ProofError for a bug of ampify's."""
+    from ampify.migration import apex, apex_proof
+    from ampify.migration.apex_form import Kept
+
+    try:
+        found = apex.without_apex(tree, source)
+        if found is None:
+            return Fp32Script(source, notes=_parts(tree))
+        if found.switch and runtime == "torch":
+            raise Kept(tree, f"it is switched by `{found.switch}`, which `--runtime torch` has no place for")
+    except Kept as kept:
+        line, column = getattr(kept.node, "lineno", 1), getattr(kept.node, "col_offset", 0)
+        return Fp32Script(source, notes=((APEX, line, column + 1, str(kept)),))
+    if obstacle := not_rewritable(source):
+        return Fp32Script(source, notes=((APEX, 1, 1, f"its formatting cannot be kept, as {obstacle}"),))
+    output = replace(source, found.edits)
+    apex_proof.prove(source, output)
+    return Fp32Script(output, tuple(found.told), (), tuple(found.origins))

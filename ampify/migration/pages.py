@@ -69,4 +69,47 @@ PAGES = {
         "",
         "reported. All that goes by the same name is left alone with it, and of GradScaler all that the file has",
     ),
+    "AMP354": _page(
+        "`apex.amp`: `initialize` with opt_level O1, `scale_loss`, `master_params`, `state_dict` and `load_state_dict`, and "
+        "tests both of whose branches are the same without it",
+        "apex.amp was removed from apex in May 2025, and torch.amp does the same: O1 is autocast with a dynamic loss scale. What "
+        "is left without it is the script in float32, and that is converted as any other",
+        'model, optimizer = amp.initialize(model, optimizer, opt_level="O1")\nfor batch in loader:\n    loss = model(batch)\n'
+        "    with amp.scale_loss(loss, optimizer) as scaled_loss:\n        scaled_loss.backward()\n    optimizer.step()",
+        "for batch in loader:\n    with autocast():\n        loss = model(batch)\n    scaler.scale(loss).backward()\n"
+        "    scaler.step(optimizer)\n    scaler.update()",
+        "rewritten, both steps proved. A checkpoint of apex.amp's state is not read any more: a resumed run starts at the "
+        "initial loss scale. apex cast certain functions, torch.amp has its own list of them",
+        "the README of apex.amp, its opt levels, and apex's own commit that removes it, of May 2025",
+    ),
+    "AMP355": _page(
+        "a condition under which `amp.initialize` is called, or its `enabled`",
+        "where it does not hold the script trains in float32, and goes on to do so",
+        'if args.fp16:\n    model, optimizer = amp.initialize(model, optimizer, opt_level="O1")',
+        'if not args.fp16:\n    configure(mode="off")',
+        "rewritten. An environment variable AMPIFY_MODE that is set wins over it. With `--runtime torch` there is no place for "
+        "it, and apex.amp is left alone",
+        "ampify's own runtime",
+    ),
+    "AMP361": _page(
+        "`apex.amp` where it cannot be taken out: opt_level O2 or O3, or one that is chosen when the script runs; a fixed loss "
+        "scale; functions registered as half; what is handed on; other parts of apex beside it; a script that is refused "
+        "without it",
+        "O2 and O3 change the dtype of the model itself, autocast does not; and what cannot be followed may use what is taken "
+        "out",
+        'model, optimizer = amp.initialize(model, optimizer, opt_level="O2")',
+        "",
+        "reported",
+        "the README of apex.amp",
+    ),
+    "AMP362": _page(
+        "`apex.parallel`: DistributedDataParallel, convert_syncbn_model and their like, where nothing else of apex is taken out",
+        "a script with a part of apex in it is taken for one that has mixed precision already, and is left alone. torch has both "
+        "parts itself",
+        "model = apex.parallel.convert_syncbn_model(model)",
+        "",
+        "reported. `torch.nn.SyncBatchNorm.convert_sync_batchnorm` and `torch.nn.parallel.DistributedDataParallel` take their "
+        "place, by hand: their arguments differ",
+        "the README of apex, and torch.nn.SyncBatchNorm",
+    ),
 }
