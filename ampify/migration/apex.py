@@ -97,8 +97,10 @@ def _check_call(apex: Apex, call: ast.Call, name: str) -> None:
 def switch(apex: Apex) -> tuple[ast.stmt, str] | None:
     """What turns mixed precision on, and the statement before which it is asked for; None where it is always on."""
     calls = [n for n in walk(apex.tree) if apex.calls(n, "initialize")]
-    if len(calls) != 1:
-        raise Kept(apex.uses()[0], f"there are {len(calls)} calls of amp.initialize in the file")
+    if not calls:
+        raise Kept(apex.uses()[0], "amp.initialize is not called in this file, and with which opt_level cannot be seen")
+    if len(calls) > 1:
+        raise Kept(calls[1], "amp.initialize is called more than once")
     (call,) = calls
     assert isinstance(call, ast.Call)
     stmt: ast.AST = apex.parents[call]

@@ -102,18 +102,21 @@ class Spelling:
         """Names for which what they are bound to cannot be told."""
         found = []
         ours = {id(r.binding): r for r in self.references.known if r.binding is not None}
+        known = [r.node for r in self.references.known]
         for binding in self.scopes.bindings:
             if id(binding) not in ours:
                 continue
             through = ours[id(binding)].through
             own = through == "" or symbol(through) is not None
             values = [v for v in binding.values if not (isinstance(v, ast.Constant) and v.value is None)]
-            known = [r.node for r in self.references.known]
-            others = {t for b in self.scopes.bindings if b.name == binding.name for t in b.targets()} - binding.targets()
-            if binding.others or others or len(binding.targets()) + bool(values) + bool(binding.classes) > 1:
-                found.append((binding, "is bound to other things as well"))
-            elif len(binding.classes) > 1 or any(v not in known for v in values):
-                found.append((binding, "is bound to other things as well"))
+            others = [b for b in self.scopes.bindings if b.name == binding.name and b.targets() - binding.targets()]
+            nodes = [*binding.others, *(v for v in values if v not in known), *binding.classes[len(binding.classes) == 1 :]]
+            nodes += [stmt for b in others for stmt, _ in b.imports]
+            if len(binding.targets()) + bool(values) + bool(binding.classes) > 1:
+                nodes += [*values, *binding.classes, *(stmt for stmt, _ in binding.imports[1:])]
+            if nodes:
+                line = min(getattr(node, "lineno", 0) for node in nodes)
+                found.append((binding, f"is bound to something else as well, in line {line}"))
             elif own and binding.top and binding.name in self.taken:
                 found.append((binding, self.taken[binding.name]))
         return found

@@ -51,7 +51,7 @@ LEFT = {
         "used more than once",
     ),
     "two contexts": ("with amp.scale_loss", "with context, amp.scale_loss", "is used outside of the block"),
-    "no initialize": ("model, optimizer = " + INITIALIZE, "pass", "there are 0 calls"),
+    "no initialize": ("model, optimizer = " + INITIALIZE, "pass", "is not called in this file"),
     "a name of other things": ("for batch", "amp = 3\nfor batch", "means other things"),
     "parameters without a name": (
         "    optimizer.step()",

@@ -195,12 +195,12 @@ LEFT = {
     "decorates bare": ("@torch.cuda.amp.autocast\ndef f(): pass\n", "without parentheses"),
     "bound twice": (
         "try:\n    from torch.cuda.amp import autocast\nexcept ImportError:\n    class autocast: pass\nwith autocast(): pass\n",
-        "is bound to other things as well",
+        "is bound to something else as well, in line 5",
     ),
     "imported from both": (
         "try:\n    from torch.amp import GradScaler\nexcept ImportError:\n"
         "    from torch.cuda.amp import GradScaler\ns = GradScaler()\n",
-        "is bound to other things as well",
+        "is bound to something else as well, in line 5",
     ),
     "partial of nothing": ("import functools\np = functools.partial(torch.cuda.amp.autocast)\n", "is called later"),
     "a text": (
