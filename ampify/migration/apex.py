@@ -150,6 +150,8 @@ class _Planner:
         for node in walk(left):
             if isinstance(node, ast.Name) and node.id in gone:
                 raise Kept(node, f"`{node.id}` is asked for where apex cannot be taken out")
+            if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
+                raise Kept(node, "a block does nothing but what apex is for")
         if on is not None:
             self.switch(*on)
         self.block(self.apex.tree.body)
@@ -164,7 +166,8 @@ class _Planner:
         indent = self.layout.indent(stmt.lineno)
         self.cut.insert(stmt.lineno, f"{indent}if {test}:", f"{indent}{unit}configure(mode={self.layout.quoted('off')})")
         self.told.append((SWITCH, stmt.lineno, stmt.lineno))
-        imports = [s for s in tree.body if isinstance(s, (ast.Import, ast.ImportFrom))]
+        ahead = [s for s in tree.body if (s.end_lineno or s.lineno) < stmt.lineno]
+        imports = [s for s in ahead if isinstance(s, (ast.Import, ast.ImportFrom))]
         torch = [s for s in imports if ast.unparse(s).split()[1].partition(".")[0] == "torch"]
         if not imports:
             raise Kept(stmt, "there is no place for an import")

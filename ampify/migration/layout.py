@@ -71,8 +71,8 @@ class Layout:
         return self.tokens[bisect_left(self._starts, start) : bisect_left(self._starts, end)]
 
     def of(self, node: ast.stmt | ast.expr | ast.alias) -> list[Token]:
-        """The tokens of a node."""
-        return self.between(*span(node))
+        """The tokens of a node, comments inside it included."""
+        return [t for t in self.between(*span(node)) if t.kind == tokenize.COMMENT or t.kind not in BLANK]
 
     def is_fresh(self, place: Place) -> bool:
         """Whether nothing but white space is ahead in the line."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
+from ampify.analysis.existing import amp_in_use
 from ampify.analysis.library import Finder
+from ampify.analysis.names import Names
 from ampify.migration.importers import taken
 from ampify.migration.spelling import Change, Left, Spelling
 from ampify.render.splice import replace
@@ -86,6 +88,10 @@ def without_apex(tree: ast.Module, source: bytes, runtime: str) -> Fp32Script:
         found = apex.without_apex(tree, source)
         if found is None:
             return Fp32Script(source, notes=_parts(tree))
+        output = replace(source, found.edits)
+        names = Names(ast.parse(output))
+        if other := amp_in_use(names) or ("ampify_runtime" if Names(tree).runtime else ""):
+            raise Kept(tree, f"there is mixed precision of `{other}` besides")
         if found.switch and runtime == "torch":
             raise Kept(tree, f"it is switched by `{found.switch}`, which `--runtime torch` has no place for")
     except Kept as kept:
@@ -93,6 +99,5 @@ def without_apex(tree: ast.Module, source: bytes, runtime: str) -> Fp32Script:
         return Fp32Script(source, notes=((APEX, line, column + 1, str(kept)),))
     if obstacle := not_rewritable(source):
         return Fp32Script(source, notes=((APEX, 1, 1, f"its formatting cannot be kept, as {obstacle}"),))
-    output = replace(source, found.edits)
     apex_proof.prove(source, output)
     return Fp32Script(output, tuple(found.told), (), tuple(found.origins))

@@ -112,6 +112,7 @@ class Spelling:
             others = [b for b in self.scopes.bindings if b.name == binding.name and b.targets() - binding.targets()]
             nodes = [*binding.others, *(v for v in values if v not in known), *binding.classes[len(binding.classes) == 1 :]]
             nodes += [stmt for b in others for stmt, _ in b.imports]
+            nodes += [] if binding.top else [name for name in self.scopes.free if name.id == binding.name]
             if len(binding.targets()) + bool(values) + bool(binding.classes) > 1:
                 nodes += [*values, *binding.classes, *(stmt for stmt, _ in binding.imports[1:])]
             if nodes:

@@ -137,6 +137,10 @@ REWRITTEN = {
         "if on:\n    from torch.cuda.amp import GradScaler\n    s = GradScaler()\n",
         'if on:\n    from torch.amp import GradScaler\n    s = GradScaler("cuda")\n',
     ),
+    "behind a block": (
+        "def f():\n    pass\n\nfrom torch.cuda.amp import GradScaler\ns = GradScaler()\n",
+        'def f():\n    pass\n\nfrom torch.amp import GradScaler\ns = GradScaler("cuda")\n',
+    ),
     "in a function": (
         "def f():\n    from torch.cuda.amp import GradScaler; return GradScaler()\n",
         'def f():\n    from torch.amp import GradScaler; return GradScaler("cuda")\n',
@@ -189,6 +193,10 @@ REWRITTEN = {
 
 LEFT = {
     "a list of arguments": ("with torch.cuda.amp.autocast(*a): pass\n", "positional arguments out of a list"),
+    "not imported where it is read": (
+        "def f():\n    from torch.cuda.amp import autocast\n    with autocast(): pass\n\ndef g():\n    with autocast(): pass\n",
+        "is bound to something else as well, in line 7",
+    ),
     "handed on": ("f(torch.cuda.amp.autocast)\n", "is handed on"),
     "the package handed on": ("from torch.cuda import amp\nf(amp)\n", "is handed on"),
     "one of two": ("from torch.cuda.amp import autocast\nc = autocast if on else None\nc()\n", "is handed on"),
