@@ -70,7 +70,7 @@ NOTES["AMP361"] = (
 )
 NOTES["AMP362"] = (
     "a part of apex is used, so that the file is taken for one with mixed precision: {}",
-    "torch has it too: torch.nn.parallel.DistributedDataParallel, torch.nn.SyncBatchNorm.convert_sync_batchnorm",
+    "torch has DistributedDataParallel and SyncBatchNorm.convert_sync_batchnorm itself: take those, by hand",
 )
 
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
