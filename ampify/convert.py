@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ampify.clock import Clock, Timings
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ampify.program import Elsewhere, Note, Refusal
 
 INSERTIONS = frozenset({"AMP103", "AMP105", "AMP107", "AMP109", "AMP112"})  # these stand before the line that they name
+
+SCALED = re.compile(rb"\*\s*\w+\s*\)\s*\.\s*backward\b")  # a product that goes backward
 
 Status = Literal["converted", "already", "unchanged", "refused", "error"]
 
@@ -117,7 +120,11 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     program = reading.program
     clock.lap("analysis")
     if program.amp and (around.need is None or around.need.edits):
-        return _migrated(source, tree, options, around, clock) if around.need is None else Result("already", source)
+        done = _migrated(source, tree, options, around, clock) if around.need is None else None
+        return done or Result("already", source)
+    if need is None and not around.trains and SCALED.search(source):
+        if done := _migrated(source, tree, options, around, clock, by_hand=True):
+            return done
     search = Search(options.skip, options.unsafe)
     if need is not None:
         search = search._replace(entries=need.entries, asked=need.asked)
@@ -163,33 +170,22 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
 
 
-def _migrated(source: bytes, tree: ast.Module, options: Options, around: Surroundings, clock: Clock) -> Result:
-    """A file with mixed precision in it, whose old spellings are written anew. Without apex.amp it is converted as any other."""
-    from ampify.diagnostics import EDITS
-    from ampify.diagnostics import note as told
-    from ampify.migration.migrate import APEX, migrate, without_apex
+def _migrated(
+    source: bytes, tree: ast.Module, options: Options, around: Surroundings, clock: Clock, by_hand: bool = False
+) -> Result | None:
+    """A file with mixed precision in it, or that scales its loss `by_hand`, written as torch.amp has it now, or converted."""
+    from ampify.migration import results
     from ampify.proof import ProofError
 
+    def again(left: bytes) -> Result:
+        return _guarded(left, options, around, clock)
+
     try:
-        fp32 = without_apex(tree, source, options.runtime)
-        notes = fp32.notes
-        if fp32.output != source:
-            rest = _guarded(fp32.output, options, around, clock)
-            if rest.bug:
-                return rest._replace(output=source)
-            if rest.status == "converted":
-                done = [AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in fp32.edits]
-                done += [e._replace(line=fp32.origin(e.line), end_line=fp32.origin(e.end_line)) for e in rest.edits]
-                moved = tuple(d._replace(line=fp32.origin(d.line)) for d in rest.diagnostics)
-                return rest._replace(edits=tuple(sorted(done, key=lambda e: (e.line, e.code))), diagnostics=moved)
-            why = "; ".join(f"{d.code} {d.message}" for d in rest.diagnostics if d.severity == "error")
-            notes = ((APEX, fp32.edits[0][1], 1, f"what is left without it is not converted: {why or rest.status}"),)
-        done_anew = migrate(tree, source, around.path, around.finder)
+        if by_hand:
+            return results.by_hand(source, tree, around, again)
+        return results.migrated(source, tree, options, around, again)
     except ProofError as error:
         return _bug(source, str(error))
-    edits = tuple(AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in done_anew.edits)
-    diagnostics = tuple(told(code, line, text, column) for code, line, column, text in (*notes, *done_anew.notes))
-    return Result("converted" if edits else "already", done_anew.output, edits, diagnostics)
 
 
 def _beyond_torch(search: Search) -> Iterator[Refusal]:

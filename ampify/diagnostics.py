@@ -35,6 +35,7 @@ EDITS = {
     "AMP352": "decorates as torch.amp has it: with the device type",
     "AMP353": "names torch.amp in place of torch.cuda.amp or torch.cpu.amp",
     "AMP354": "takes apex.amp out, in place of which come autocast and the scaler",
+    "AMP356": "takes the scaling by hand out, in place of which comes the scaler",
     "AMP355": "keeps the script's own switch of mixed precision",
 }
 

@@ -14,6 +14,7 @@ import warnings
 from ampify.analysis.walk import walk
 from ampify.migration.apex import RUNTIME, switch
 from ampify.migration.apex_form import Apex, Fp32, Kept
+from ampify.migration.by_hand import Bare, find
 from ampify.proof import ProofError
 from ampify.source import check_compiles
 
@@ -44,6 +45,21 @@ def prove(original: bytes, output: bytes) -> None:
     bare = _Bare(on is not None).visit(after)
     if ast.dump(left) != ast.dump(bare):
         raise ProofError("without apex the file is not its fp32 program")
+    _same_lines(original, output)
+
+
+def prove_by_hand(original: bytes, output: bytes) -> None:
+    """The same of a script without the scaling by hand that is exact in it: what is left of its tree is the output's."""
+    before, after = ast.parse(original), ast.parse(output)
+    found = find(before)
+    if found is None:
+        raise ProofError("scaling by hand is taken out that is not exact")
+    if ast.dump(Bare(found).visit(before)) != ast.dump(after):
+        raise ProofError("without its scaling by hand the file is another program")
+    if find(after) is not None:
+        raise ProofError("there is more scaling by hand to be taken out")
+    if sorted(_comments(original)) != sorted(_comments(output)):
+        raise ProofError("taking scaling by hand out changes the comments")
     _same_lines(original, output)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ampify.analysis.existing import amp_in_use
@@ -55,6 +56,25 @@ def plan(tree: ast.Module, source: bytes, path: str, finder: Finder | None) -> P
 
 def _told(changes: list[Change]) -> tuple[tuple[str, int, int], ...]:
     return tuple(sorted({(c.code, c.line, c.end_line) for c in changes}, key=lambda e: (e[1], e[0])))
+
+
+def without_hand(tree: ast.Module, source: bytes, taken: Mapping[str, str]) -> Fp32Script:
+    """A script without the loss scaling that it does by hand, where that is exact. Raises ProofError for a bug of ampify's."""
+    from ampify.migration.apex_form import Kept
+    from ampify.migration.by_hand import find, without
+
+    found = find(tree)
+    if found is None or not_rewritable(source) or any(ast.unparse(t) in taken for t in found.factor.targets):
+        return Fp32Script(source)
+    from ampify.migration.apex_proof import prove_by_hand
+
+    try:
+        edits, told, origins = without(found, source)
+    except Kept:
+        return Fp32Script(source)  # converted as it is, which is right as well
+    output = replace(source, edits)
+    prove_by_hand(source, output)
+    return Fp32Script(output, tuple(sorted(told)), (), tuple(origins))
 
 
 def _parts(tree: ast.Module) -> tuple[tuple[str, int, int, str], ...]:

@@ -112,4 +112,17 @@ PAGES = {
         "place, by hand: their arguments differ",
         "the README of apex, and torch.nn.SyncBatchNorm",
     ),
+    "AMP356": _page(
+        "a loss that is multiplied by a constant where it goes backward, and the loop behind it that divides all gradients",
+        "the scaler does the same with a scale that follows the gradients, and leaves out steps that overflow. With both, the "
+        "first steps are left out until the scale has come down by the constant",
+        "SCALE = 1024.0\nfor batch in loader:\n    optimizer.zero_grad()\n    loss = model(batch)\n"
+        "    (loss * SCALE).backward()\n    for p in model.parameters():\n        p.grad /= SCALE\n    optimizer.step()",
+        "for batch in loader:\n    optimizer.zero_grad()\n    with autocast():\n        loss = model(batch)\n"
+        "    scaler.scale(loss).backward()\n    scaler.step(optimizer)\n    scaler.update()",
+        "rewritten where it is exact: the factor is a power of two that is given once at the top of the file and used for "
+        "nothing else; one backward, one loop over all parameters that the one optimizer has, and its step, in one block that "
+        "clears the gradients first. Anything else is left as it is, and converted as it is",
+        "the chapter on loss scaling of NVIDIA's guide to training with mixed precision",
+    ),
 }
