@@ -108,7 +108,7 @@ def _are_exact(tree: ast.Module, products: list[ast.BinOp], loops: list[ast.For]
         if not own:
             continue
         dividing = [i for i, stmt in enumerate(block) if stmt in loops]
-        stepping = [c for c in steps if id(c) in at and isinstance(block[at[id(c)]], ast.Expr)]
+        stepping = [c for c in steps if id(c) in at and c in _value(block[at[id(c)]])]
         clearing = [
             at[id(c)] for c in walk(ast.Module(block, [])) if _calls(c, "zero_grad") and isinstance(block[at[id(c)]], ast.Expr)
         ]
@@ -130,6 +130,11 @@ def _are_exact(tree: ast.Module, products: list[ast.BinOp], loops: list[ast.For]
 
 def _calls(node: ast.AST, method: str) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method
+
+
+def _value(stmt: ast.stmt) -> list[ast.expr]:
+    """What a statement consists of, or is assigned."""
+    return [stmt.value] if isinstance(stmt, (ast.Expr, ast.Assign)) else []
 
 
 def _receiver(call: ast.Call) -> str:

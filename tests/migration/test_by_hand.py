@@ -1,10 +1,18 @@
 """Loss scaling by hand: taken out where it is exact, and left where it is not."""
 
+import ast
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+import torch
 
 from ampify.convert import convert
 from ampify.migration.apex_proof import prove_by_hand
+from ampify.migration.by_hand import find, without
 from ampify.proof import ProofError
+from ampify.render.splice import replace
 from tests.fixtures_suite.cases import TOLERANCE, Case, converted, expected_files, migrations
 from tests.fixtures_suite.compare import close_problems, exact_problems
 from tests.fixtures_suite.forks import ForkServer
@@ -122,3 +130,44 @@ def test_a_wrong_script_does_not(case: str) -> None:
     right, wrong = WRONG[case]
     with pytest.raises(ProofError):
         prove_by_hand(SCRIPT.encode(), BARE.replace(right, wrong, 1).encode())
+
+
+def _loops() -> Iterator[str]:
+    """Training loops that scale by hand, rightly or wrongly."""
+    for factor, division, module, clear, back, step in itertools.product(
+        ("2**10", "12.0"),
+        ("p.grad /= S", "p.grad.mul_(1 / S)", "p.grad *= S"),
+        ("model", "other"),
+        ("optimizer.zero_grad()", "pass"),
+        ("(loss * S).backward()", "(loss / 2 * S).backward()", "(loss * S).backward(); model.weight.sum().backward()"),
+        (
+            "optimizer.step()",
+            "nn.utils.clip_grad_norm_(model.parameters(), 0.01); optimizer.step()",
+            "i % 2 and optimizer.step()",
+        ),
+    ):
+        yield (
+            f"import torch\nimport torch.nn as nn\nS = {factor}\ntorch.manual_seed(0)\n"
+            "model, other = nn.Linear(3, 2), nn.Linear(3, 2)\n"
+            "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)\n"
+            f"for i in range(3):\n    {clear}\n    loss = model(torch.randn(4, 3)).pow(2).mean()\n    {back}\n"
+            f"    for p in {module}.parameters():\n        if p.grad is not None:\n            {division}\n    {step}\n"
+        )
+
+
+def _trained(source: str) -> list[torch.Tensor]:
+    scope: dict[str, Any] = {}
+    exec(compile(source, "script.py", "exec"), scope)
+    return list(scope["model"].parameters())
+
+
+def test_what_is_taken_out_is_exact() -> None:
+    """Of all loops the ones that are changed train as before, to the bit."""
+    taken = 0
+    for source in _loops():
+        found = find(ast.parse(source))
+        if found is not None:
+            taken += 1
+            bare = replace(source.encode(), without(found, source.encode())[0]).decode()
+            assert all(map(torch.equal, _trained(source), _trained(bare))), source
+    assert taken == 8
