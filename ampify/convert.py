@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 INSERTIONS = frozenset(
     {"AMP103", "AMP105", "AMP107", "AMP109", "AMP112", "AMP301", "AMP303"}
 )  # these stand before the line that they name
+
+SCALED = re.compile(rb"\*\s*\w+\s*\)\s*\.\s*backward\b")  # a product that goes backward
 
 Status = Literal["converted", "already", "unchanged", "refused", "error"]
 
@@ -120,10 +123,11 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     program = reading.program
     clock.lap("analysis")
     if program.amp and (around.need is None or around.need.edits):
-        from ampify.doctor.treat import treat
-
-        treated = treat(source, tree, around.path, options.skip) if around.need is None else None
-        return Result(*treated) if treated is not None else Result("already", source)
+        done = _renewed(source, tree, options, around, clock) if around.need is None else None
+        return done or Result("already", source)
+    if need is None and not around.trains and SCALED.search(source):
+        if done := _renewed(source, tree, options, around, clock, by_hand=True):
+            return done
     search = Search(options.skip, options.unsafe)
     if need is not None:
         search = search._replace(entries=need.entries, asked=need.asked)
@@ -167,6 +171,23 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     else:
         result = _render(source, reading, plan, search, around, options, clock)
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
+
+
+def _renewed(
+    source: bytes, tree: ast.Module, options: Options, around: Surroundings, clock: Clock, by_hand: bool = False
+) -> Result | None:
+    """A file with mixed precision in it, or that scales its loss `by_hand`, as torch.amp has it now and mended, or converted."""
+    from ampify.already import renewed
+    from ampify.migration.results import without_scaling
+    from ampify.proof import ProofError
+
+    def again(left: bytes) -> Result:
+        return _guarded(left, options, around, clock)
+
+    try:
+        return without_scaling(source, tree, around, again) if by_hand else renewed(source, tree, options, around, again)
+    except ProofError as error:
+        return _bug(source, str(error))
 
 
 def _beyond_torch(search: Search) -> Iterator[Refusal]:

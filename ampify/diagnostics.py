@@ -30,6 +30,13 @@ EDITS = {
     "AMP110": "takes gradients that are part of the loss through the scaler: scaled while computed, unscaled in the result",
     "AMP108": "runs the evaluation forward under autocast",
     "AMP109": "makes the loss scaler, which is on where CUDA is",
+    "AMP350": "opens the region as torch.amp has it: the device type first, the other arguments by their names",
+    "AMP351": "makes the loss scaler as torch.amp has it: the device first",
+    "AMP352": "decorates as torch.amp has it: with the device type",
+    "AMP353": "names torch.amp in place of torch.cuda.amp or torch.cpu.amp",
+    "AMP354": "takes apex.amp out, in place of which come autocast and the scaler",
+    "AMP356": "takes the scaling by hand out, in place of which comes the scaler",
+    "AMP355": "keeps the script's own switch of mixed precision",
 }
 
 # What is to be known besides the edits, or of a script with nothing to convert. `{}` takes versions, or what was seen.
@@ -53,6 +60,19 @@ NOTES = {
         "give that file too: `ampify script.py that_file.py`, or the directory",
     ),
 }
+
+NOTES["AMP360"] = (
+    "an old spelling of mixed precision is left alone: {}",
+    "write it as torch.amp has it, where you know what becomes of it",
+)
+NOTES["AMP361"] = (
+    "apex.amp, which apex does not have any more, is left alone: {}",
+    "take it out by hand, down to the script in float32, and convert that",
+)
+NOTES["AMP362"] = (
+    "a part of apex is used, so that the file is taken for one with mixed precision: {}",
+    "torch has DistributedDataParallel and SyncBatchNorm.convert_sync_batchnorm itself: take those, by hand",
+)
 
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
 REFUSALS = {

@@ -7,6 +7,7 @@ import textwrap
 
 from ampify.diagnostics import EDITS, NOTES, REFUSALS
 from ampify.doctor.pages import PAGES as MISTAKES
+from ampify.migration.pages import PAGES as MIGRATIONS
 from ampify.plan.rules import RULES
 from ampify.plan.rules.base import Rule
 from ampify.refusals import PAGES
@@ -23,6 +24,10 @@ def page(code: str) -> str:
         mistake = MISTAKES[code]
         outcome = "mended where it is sure" if mistake.mended else "shown"
         return f"{code} {mistake.name} (a mistake, {outcome})\n\n{mistake.text.strip()}"
+    if code in MIGRATIONS:
+        parts = MIGRATIONS[code].split("\n\n")
+        text = "\n\n".join(part if part.startswith(" ") else _filled(part) for part in parts)
+        return f"{code} (a migration of existing mixed precision)\n\n{text}"
     if code in EDITS:
         return f"{code} (an edit)\n\n{EDITS[code][0].upper()}{EDITS[code][1:]}."
     message, remedy = NOTES[code] if code in NOTES else REFUSALS[code]

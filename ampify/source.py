@@ -8,7 +8,10 @@ import warnings
 
 from ampify.diagnostics import Diagnostic
 
-CANDIDATE = re.compile(rb"backward|\bzero_grad\b|GradScaler")
+CANDIDATE = re.compile(
+    rb"backward|\bzero_grad\b|GradScaler|"
+    rb"\b(?:cuda|cpu)[\s\\]*\.\s*amp\b|\btorch\.(?:cuda|cpu)\s+import\b|\bapex\s*(?:\.|import\b)"
+)
 COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 LARGEST = 2_000_000  # bytes: what is larger is data, and its syntax tree would take gigabytes
 DEEPEST = 1_000  # levels of expressions and blocks, which is Python's own limit; libcst's parser dies of some thousands
@@ -90,7 +93,8 @@ def _decode(source: bytes) -> None:
 
 
 def is_candidate(source: bytes) -> bool:
-    """Whether a file can hold a training step at all: a look at its bytes that costs next to nothing."""
+    """Whether a file can hold a training step at all, or an old spelling of mixed precision: a look at its bytes that costs next
+    to nothing."""
     return CANDIDATE.search(source) is not None
 
 

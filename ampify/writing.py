@@ -53,7 +53,8 @@ class Writer:
         if digest(snapshot.data) != draft.digest:
             raise FileError(files.UNWRITABLE, files.CHANGED)
         outcome = Outcome(draft.shown, snapshot.data, draft.result)
-        if self._options.runtime == "vendor" and script:
+        spelling = all(edit.code.startswith("AMP3") for edit in draft.result.edits)  # which needs no runtime
+        if self._options.runtime == "vendor" and script and not spelling:
             outcome = self._with_runtime(outcome, snapshot, supplied)
         if self._write:
             written.append((draft, snapshot))

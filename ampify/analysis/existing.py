@@ -16,6 +16,9 @@ def amp_in_use(names: Names) -> str:
     for local in aliases:
         if local in names.loaded:
             return _short(aliases[local])
+    for module in names.stars:
+        if _is_amp(module) and module.startswith("torch."):
+            return _short(module)
     for node in names.nodes.of(ast.Attribute) if not names.attributes.isdisjoint(("amp", "autocast")) else ():
         name = names.resolve(node)
         if name.startswith("torch.") and _is_amp(name):

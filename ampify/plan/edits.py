@@ -59,6 +59,15 @@ class Splice(NamedTuple):
     code: str
 
 
+class Replace(NamedTuple):
+    """Text in place of a stretch of the source, which may be empty; `start` and `end` are as in Splice. Only migrations, which
+    are of spellings, replace what is there."""
+
+    start: tuple[int, int]
+    end: tuple[int, int]
+    text: str
+
+
 Edit = Wrap | Insert | Rewrite | Disable | Splice
 
 

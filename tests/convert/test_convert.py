@@ -127,7 +127,8 @@ def _local_names(output: str) -> dict[str, str]:
         (SCRIPT, "converted"),
         (SCRIPT.replace(b"optimizer.zero_grad()", b"pass"), "refused"),
         (SCRIPT.replace(b"import torch\n", b"import torch\nfrom torch.cuda.amp import autocast\n"), "converted"),
-        (SCRIPT.replace(b"import torch\n", b"import torch\nfrom torch.cuda.amp import autocast\nautocast()\n"), "already"),
+        (SCRIPT.replace(b"import torch\n", b"import torch\nfrom torch.cuda.amp import autocast\nautocast()\n"), "converted"),
+        (SCRIPT.replace(b"import torch\n", b"import torch\nfrom torch import autocast\nautocast('cuda')\n"), "already"),
         (SCRIPT + b")", "error"),
     ],
 )

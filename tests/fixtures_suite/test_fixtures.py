@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from tests.fixtures_suite.cases import NOT_RUN, TOLERANCE, Case, all_cases, converted, expected_files
+from tests.fixtures_suite.cases import NOT_RUN, TOLERANCE, Case, all_cases, converted, expected_files, migrations
 from tests.fixtures_suite.compare import close_problems, exact_problems
 from tests.fixtures_suite.eraser import erasure_problems
 from tests.fixtures_suite.forks import ForkServer
@@ -26,7 +26,7 @@ def test_there_are_enough_cases() -> None:
 
 
 def test_no_file_is_left_over() -> None:
-    expected = {path for case in CASES for path in (case.source_path, case.output_path, case.diagnostics_path)}
+    expected = {path for case in (*CASES, *migrations()) for path in (case.source_path, case.output_path, case.diagnostics_path)}
     assert set(CASES[0].source_path.parents[1].glob("*/*.*")) <= expected
 
 

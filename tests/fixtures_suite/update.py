@@ -7,12 +7,12 @@ contains it. Read the diff before believing it.
 import sys
 from collections import Counter
 
-from tests.fixtures_suite.cases import ROOT, all_cases, converted, expected_files
+from tests.fixtures_suite.cases import ROOT, all_cases, converted, expected_files, migrations
 
 
 def main(word: str = "") -> None:
     statuses: Counter[str] = Counter()
-    for case in all_cases():
+    for case in (*all_cases(), *migrations()):
         if word not in case.name:
             continue
         result = converted(case.source)

@@ -1,0 +1,30 @@
+"""Already: files with mixed precision of their author's in them, with old spellings renewed and sure mistakes mended."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+
+from ampify.convert import Options, Result, Surroundings
+from ampify.doctor.treat import treat
+from ampify.migration.results import migrated
+
+Again = Callable[[bytes], Result]  # the conversion of what is left of a script
+
+
+def renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundings, again: Again) -> Result:
+    """What becomes of such a file. Its findings and edits are told by its own lines. Raises ProofError."""
+    treated = Result(*treat(source, tree, around.path, options.skip))
+    spelled = migrated(source, tree, options, around, again)
+    if spelled.bug or any(edit.code == "AMP107" for edit in spelled.edits):
+        return spelled  # apex is out, and the script converted as any other
+    told = tuple(sorted((*treated.diagnostics, *spelled.diagnostics), key=lambda d: (d.line, d.column)))
+    if spelled.status != "converted":
+        return treated._replace(diagnostics=told)
+    if treated.status != "converted":
+        return spelled._replace(diagnostics=told)
+    both = Result(*treat(spelled.output, ast.parse(spelled.output), around.path, options.skip))
+    if sorted(e.code for e in both.edits) != sorted(e.code for e in treated.edits):
+        return treated._replace(diagnostics=told)  # one after the other: converting again renews the spelling
+    edits = tuple(sorted((*treated.edits, *spelled.edits), key=lambda e: (e.line, e.code)))
+    return both._replace(edits=edits, diagnostics=told)

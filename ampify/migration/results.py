@@ -1,0 +1,50 @@
+"""Results of migrations: of files with mixed precision in them, and of scripts that scale their loss by hand."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+
+from ampify.convert import AppliedEdit, Options, Result, Surroundings
+from ampify.diagnostics import EDITS, note
+from ampify.migration.importers import taken
+from ampify.migration.migrate import APEX, Fp32Script, migrate, without_apex, without_hand
+
+Again = Callable[[bytes], Result]  # the conversion of what is left of a script
+
+
+def migrated(source: bytes, tree: ast.Module, options: Options, around: Surroundings, again: Again) -> Result:
+    """A file with mixed precision in it, whose old spellings are written anew. Without apex.amp it is converted as any other.
+    Raises ProofError."""
+    fp32 = without_apex(tree, source, options.runtime)
+    notes = fp32.notes
+    if fp32.output != source:
+        rest = again(fp32.output)
+        if rest.bug:
+            return rest._replace(output=source)
+        if rest.status == "converted":
+            return _in_two_steps(fp32, rest)
+        why = "; ".join(f"{d.code} {d.message}" for d in rest.diagnostics if d.severity == "error")
+        notes = ((APEX, fp32.edits[0][1], 1, f"what is left without it is not converted: {why or rest.status}"),)
+    done = migrate(tree, source, around.path, around.finder)
+    edits = tuple(AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in done.edits)
+    diagnostics = tuple(note(code, line, text, column) for code, line, column, text in (*notes, *done.notes))
+    return Result("converted" if edits else "already", done.output, edits, diagnostics)
+
+
+def without_scaling(source: bytes, tree: ast.Module, around: Surroundings, again: Again) -> Result | None:
+    """A script that scales its loss by hand, converted without that; None where it is not exact, or not converted.
+    Raises ProofError."""
+    bare = without_hand(tree, source, taken(tree, around.path, around.finder))
+    if bare.output == source:
+        return None
+    rest = again(bare.output)
+    return _in_two_steps(bare, rest) if rest.status == "converted" else None
+
+
+def _in_two_steps(first: Fp32Script, rest: Result) -> Result:
+    """A conversion of what a migration left, told by the lines of the original."""
+    done = [AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in first.edits]
+    done += [e._replace(line=first.origin(e.line), end_line=first.origin(e.end_line)) for e in rest.edits]
+    moved = tuple(d._replace(line=first.origin(d.line)) for d in rest.diagnostics)
+    return rest._replace(edits=tuple(sorted(done, key=lambda e: (e.line, e.code))), diagnostics=moved)
