@@ -104,11 +104,12 @@ def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
 
 
 def _codes() -> frozenset[str]:
-    """The codes that can be chosen: of the rules for numeric hazards, and of mistakes in mixed precision of the author's own."""
+    """The codes that can be chosen: of the rules for hazards, and of what is done about an author's own mixed precision."""
     from ampify.doctor.pages import PAGES
+    from ampify.migration.pages import PAGES as MIGRATIONS
     from ampify.plan.rules import RULES
 
-    return frozenset({rule.code for rule in RULES} | PAGES.keys())
+    return frozenset({rule.code for rule in RULES} | PAGES.keys() | MIGRATIONS.keys())
 
 
 def find(path: str) -> Config:

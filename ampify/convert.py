@@ -185,7 +185,7 @@ def _renewed(
         return _guarded(left, options, around, clock)
 
     try:
-        return without_scaling(source, tree, around, again) if by_hand else renewed(source, tree, options, around, again)
+        return (without_scaling if by_hand else renewed)(source, tree, options, around, again)
     except ProofError as error:
         return _bug(source, str(error))
 

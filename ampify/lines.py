@@ -123,6 +123,8 @@ def _own_lines(stmt: ast.stmt) -> range:
     body = getattr(stmt, "body", None) or getattr(stmt, "cases", None)
     if not body:
         return range(stmt.lineno, (stmt.end_lineno or stmt.lineno) + 1)
+    if isinstance(stmt, (ast.If, ast.While, ast.For, ast.AsyncFor, ast.With, ast.AsyncWith)):  # a region may follow at once
+        return range(stmt.lineno, max(getattr(n, "end_lineno", None) or stmt.lineno for n in header(stmt)) + 1)
     first = body[0].pattern.lineno if isinstance(body[0], ast.match_case) else body[0].lineno
     return range(stmt.lineno, max(first, stmt.lineno + 1))
 

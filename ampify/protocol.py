@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ampify.program import Block, Call, Event, Kind, Scope, Stmt
-from ampify.scaler import CLEAN, MIXED, READY, SCALED, STALE, Problem, Scaler, State, Violation
+from ampify.scaler import CLEAN, MIXED, PLAIN, READY, SCALED, STALE, Problem, Scaler, State, Violation
 
 MAX_STATES = 3000
 PASSING = (Kind.SCHEDULE, Kind.HANDED, Kind.DIFFERENTIATE, Kind.SAVE, Kind.LOAD)  # these leave gradients and scale alone
@@ -106,8 +106,8 @@ class Machine:
     def evaluated(self, scope: Scope, worlds: Worlds) -> None:
         """What a closure hands to the step must be gradients of one scale."""
         for state, _ in worlds:
-            for key, (grads, _) in zip(self.keys, state, strict=True):
-                if grads in (STALE, MIXED):
+            for key, (grads, stage) in zip(self.keys, state, strict=True):
+                if grads in (STALE, MIXED) or (grads == PLAIN and stage == READY):
                     line = self.scaler.mixed_at.get(key, scope.line)
                     self.violations.add(Violation(Problem.MIXED, scope.number, line, key))
 

@@ -10,31 +10,41 @@ from ampify.diagnostics import EDITS, note
 from ampify.migration.importers import taken
 from ampify.migration.migrate import APEX, Fp32Script, migrate, without_apex, without_hand
 
+SPELLINGS = frozenset({"AMP350", "AMP351", "AMP352", "AMP353"})  # one choice, as they share the imports
+APEX_EDITS = frozenset({"AMP354", "AMP355"})
+BY_HAND = "AMP356"
 Again = Callable[[bytes], Result]  # the conversion of what is left of a script
 
 
 def migrated(source: bytes, tree: ast.Module, options: Options, around: Surroundings, again: Again) -> Result:
     """A file with mixed precision in it, whose old spellings are written anew. Without apex.amp it is converted as any other.
     Raises ProofError."""
-    fp32 = without_apex(tree, source, options.runtime)
-    notes = fp32.notes
-    if fp32.output != source:
-        rest = again(fp32.output)
-        if rest.bug:
-            return rest._replace(output=source)
-        if rest.status == "converted":
-            return _in_two_steps(fp32, rest)
-        why = "; ".join(f"{d.code} {d.message}" for d in rest.diagnostics if d.severity == "error")
-        notes = ((APEX, fp32.edits[0][1], 1, f"what is left without it is not converted: {why or rest.status}"),)
-    done = migrate(tree, source, around.path, around.finder)
-    edits = tuple(AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in done.edits)
-    diagnostics = tuple(note(code, line, text, column) for code, line, column, text in (*notes, *done.notes))
-    return Result("converted" if edits else "already", done.output, edits, diagnostics)
+    notes: tuple[tuple[str, int, int, str], ...] = ()
+    if options.skip.isdisjoint(APEX_EDITS):
+        fp32 = without_apex(tree, source, options.runtime)
+        notes = tuple(fp32.notes)
+        if fp32.output != source:
+            rest = again(fp32.output)
+            if rest.bug:
+                return rest._replace(output=source)
+            if rest.status == "converted":
+                return _in_two_steps(fp32, rest)
+            why = "; ".join(f"{d.code} {d.message}" for d in rest.diagnostics if d.severity == "error")
+            notes = ((APEX, fp32.edits[0][1], 1, f"what is left without it is not converted: {why or rest.status}"),)
+    output, edits = source, tuple[AppliedEdit, ...]()
+    if options.skip.isdisjoint(SPELLINGS):
+        done = migrate(tree, source, around.path, around.finder)
+        output, notes = done.output, (*notes, *done.notes)
+        edits = tuple(AppliedEdit(code, line, end_line, EDITS[code]) for code, line, end_line in done.edits)
+    told = tuple(note(code, line, text, column) for code, line, column, text in notes if code not in options.skip)
+    return Result("converted" if edits else "already", output, edits, told)
 
 
-def without_scaling(source: bytes, tree: ast.Module, around: Surroundings, again: Again) -> Result | None:
+def without_scaling(source: bytes, tree: ast.Module, options: Options, around: Surroundings, again: Again) -> Result | None:
     """A script that scales its loss by hand, converted without that; None where it is not exact, or not converted.
     Raises ProofError."""
+    if BY_HAND in options.skip:
+        return None
     bare = without_hand(tree, source, taken(tree, around.path, around.finder))
     if bare.output == source:
         return None

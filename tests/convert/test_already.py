@@ -41,3 +41,8 @@ def test_once() -> None:
 def test_a_code_that_is_left_out_is_not_mended() -> None:
     output = convert(OLD, Options(skip=frozenset({"AMP301"}))).output
     assert output == NEW.replace(b"    scaler.unscale_(optimizer)\n", b"")
+
+
+def test_a_spelling_that_is_left_out_stays() -> None:
+    output = convert(OLD, Options(skip=frozenset({"AMP350"}))).output
+    assert output == OLD.replace(b"    nn.utils", b"    scaler.unscale_(optimizer)\n    nn.utils")

@@ -35,10 +35,10 @@ for x, y in data:
     scaler.update()
 """,
     "clipping": """
-scaler = torch.cuda.amp.GradScaler()
+scaler = torch.amp.GradScaler("cuda")
 for x, y in data:
     optimizer.zero_grad()
-    with torch.cuda.amp.autocast():
+    with torch.amp.autocast("cuda"):
         loss = criterion(model(x), y)
     scaler.scale(loss).backward()
     scaler.unscale_(optimizer)

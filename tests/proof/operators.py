@@ -11,7 +11,7 @@ UNSCALE = re.compile(r"^ *scaler\.unscale_\((.+)\)$")
 STEP = re.compile(r"^ *scaler\.step\((.+)\)$")
 REGION = re.compile(r"^ *with autocast\(\):$")
 IMPORT = re.compile(r"^from ampify_runtime import .*$")
-OWN = re.compile(r"scaler|autocast|ampify_runtime")
+OWN = re.compile(r"scaler|autocast|ampify_runtime|full_precision|_bwd\b|_fwd\b")
 
 
 def operator(function: Operator) -> Operator:
