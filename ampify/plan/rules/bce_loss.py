@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ampify.analysis.forward import level_of
 from ampify.analysis.frames import Frame
@@ -42,7 +43,6 @@ from ampify.analysis.modules import Place
 from ampify.analysis.names import dotted
 from ampify.analysis.operators import WIDE
 from ampify.analysis.precision import Precision
-from ampify.analysis.probabilities import Origin, Probabilities
 from ampify.analysis.syntax import header
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Edit, Insert
@@ -51,6 +51,9 @@ from ampify.plan.rules.constants import default_of
 from ampify.plan.rules.file import File
 from ampify.plan.rules.site import Site
 from ampify.program import Compute
+
+if TYPE_CHECKING:
+    from ampify.analysis.probabilities import Origin, Probabilities
 
 CODE, REFUSED = "AMP201", "AMP905"
 LOSS, FUNCTION = "torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy"
@@ -76,7 +79,7 @@ def survey(file: File) -> Iterator[Finding]:
         yield scripted
         return
     yield from (Finding(i.node, detail=f"`{i.node.name}` derives from `BCELoss`", refuse=REFUSED) for i in derived)
-    where = Probabilities(file.names, file.frames, file.roles)
+    where = _where(file)
     for node in mentions:
         stmt = where.home[node][0] if node in where.home else None
         if node not in called and not (isinstance(stmt, ast.Assign) and stmt.value is node):
@@ -103,9 +106,15 @@ def asks(file: File) -> bool:
 
 def _returned(file: File) -> Iterator[Finding]:
     """The sigmoids and softmaxes whose values the modules of a file return, for a loss in another file."""
-    where = Probabilities(file.names, file.frames, file.roles)
+    where = _where(file)
     for origin in _origins(file, where):
         yield from _widened(origin, file, where)
+
+
+def _where(file: File) -> Probabilities:
+    from ampify.analysis.probabilities import Probabilities  # only for a file with such a loss: start-up is measured
+
+    return Probabilities(file.names, file.frames, file.roles)
 
 
 def _origins(file: File, where: Probabilities) -> Iterator[Origin]:
@@ -122,7 +131,7 @@ def _elsewhere(file: File) -> bool:
     return any(
         origin.operand is not None or origin.place is not None
         for other in file.others
-        for origin in _origins(other, Probabilities(other.names, other.frames, other.roles))
+        for origin in _origins(other, _where(other))
     )
 
 

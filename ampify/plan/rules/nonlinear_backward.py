@@ -46,7 +46,6 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from ampify.analysis.frames import ClassInfo, Frame
-from ampify.analysis.linearity import nonlinear
 from ampify.analysis.names import dotted
 from ampify.analysis.walk import walk
 from ampify.plan.edits import Splice
@@ -103,6 +102,7 @@ def _backward(info: ClassInfo) -> Frame | None:
 
 def _place(backward: Frame) -> ast.AST | None:
     """The place in a backward that is not plainly linear."""
+    from ampify.analysis.linearity import nonlinear  # only for a file with a custom function: start-up is measured
 
     def follow(call: ast.Call) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
         targets = backward.home.file.roles.targets(call, backward)
