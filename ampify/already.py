@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 
+from ampify.analysis.existing import framework
+from ampify.analysis.names import Names
 from ampify.convert import Options, Result, Surroundings
 from ampify.doctor.treat import treat
-from ampify.migration.results import migrated
-
-Again = Callable[[bytes], Result]  # the conversion of what is left of a script
+from ampify.migration.results import APEX_EDITS, Again, migrated
 
 
 def renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundings, again: Again) -> Result:
-    """What becomes of such a file. Its findings and edits are told by its own lines. Raises ProofError."""
+    """What becomes of such a file; nothing where a framework has the say. Its findings and edits are told by its own lines.
+    Raises ProofError."""
+    if framework(Names(tree)):
+        return Result("already", source)
     treated = Result(*treat(source, tree, around.path, options.skip))
     spelled = migrated(source, tree, options, around, again)
-    if spelled.bug or any(edit.code == "AMP107" for edit in spelled.edits):
+    if spelled.bug or any(edit.code in APEX_EDITS for edit in spelled.edits):
         return spelled  # apex is out, and the script converted as any other
     told = tuple(sorted((*treated.diagnostics, *spelled.diagnostics), key=lambda d: (d.line, d.column)))
     if spelled.status != "converted":

@@ -214,10 +214,11 @@ def _disabled(reading: Reading, search: Search) -> None:
 def same_comments(original: bytes, output: bytes) -> None:
     """Compares the comments; tokenizes only where the lines with a `#` are not the same ones."""
     lines = [[part.strip() for part in text.splitlines() if b"#" in part] for text in (original, output)]
-    if lines[0] != lines[1] and _comments(original) != _comments(output):
+    if lines[0] != lines[1] and comments(original) != comments(output):
         raise ProofError("the comments are not the same")
 
 
-def _comments(source: bytes) -> list[str]:
+def comments(source: bytes) -> list[str]:
+    """The comments of a source, in order."""
     tokens = tokenize.tokenize(io.BytesIO(source).readline)
     return [t.string for t in tokens if t.type == tokenize.COMMENT]

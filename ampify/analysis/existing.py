@@ -4,10 +4,15 @@ import ast
 
 from ampify.analysis.names import Names
 
-AMP = (
-    "torch.cuda.amp", "torch.cpu.amp", "torch.amp", "torch.autocast", "torch.xpu.amp", "apex", "accelerate", "lightning",
-    "pytorch_lightning", "lightning_fabric", "deepspeed", "composer",
-)  # fmt: skip
+FRAMEWORKS = (
+    "accelerate",
+    "lightning",
+    "pytorch_lightning",
+    "lightning_fabric",
+    "deepspeed",
+    "composer",
+)  # with one of their own
+AMP = ("torch.cuda.amp", "torch.cpu.amp", "torch.amp", "torch.autocast", "torch.xpu.amp", "apex", *FRAMEWORKS)
 
 
 def amp_in_use(names: Names) -> str:
@@ -24,6 +29,12 @@ def amp_in_use(names: Names) -> str:
         if name.startswith("torch.") and _is_amp(name):
             return _short(name)
     return ""
+
+
+def framework(names: Names) -> str:
+    """The framework that brings mixed precision of its own and that a file imports, or an empty string."""
+    bases = {target.partition(".")[0] for target in names.aliases.values()}
+    return next((name for name in FRAMEWORKS if name in bases), "")
 
 
 def _is_amp(name: str) -> bool:

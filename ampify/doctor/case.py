@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from ampify.analysis.analyse import Reading
+from ampify.analysis.existing import framework
 from ampify.analysis.frames import Frame
 from ampify.analysis.library import Library
 from ampify.analysis.names import Names, dotted
@@ -18,7 +19,6 @@ from ampify.doctor.machine import Code
 from ampify.program import Scope
 
 CLIPS = ("clip_grad", "get_total_norm")
-FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric", "deepspeed", "composer")
 
 
 class Case:
@@ -44,8 +44,7 @@ class Case:
     @cached_property
     def framework(self) -> str:
         """The framework that brings mixed precision of its own and that the file imports, or an empty string."""
-        bases = {target.partition(".")[0] for target in self.names.aliases.values()}
-        return next((name for name in FRAMEWORKS if name in bases), "")
+        return framework(self.names)
 
     @cached_property
     def statements(self) -> dict[int, ast.stmt]:

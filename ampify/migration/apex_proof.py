@@ -7,15 +7,13 @@ what was asked, where it was asked; all comments are there; and a line that is n
 from __future__ import annotations
 
 import ast
-import io
-import tokenize
 import warnings
 
 from ampify.analysis.walk import walk
 from ampify.migration.apex import RUNTIME, switch
 from ampify.migration.apex_form import Apex, Fp32, Kept
 from ampify.migration.by_hand import Bare, find
-from ampify.proof import ProofError
+from ampify.proof import ProofError, comments
 from ampify.source import check_compiles
 
 
@@ -29,7 +27,7 @@ def prove(original: bytes, output: bytes) -> None:
     except (SyntaxError, ValueError, RecursionError) as error:
         check_compiles(original)
         raise ProofError(f"the file does not compile without apex: {error}") from None
-    if sorted(_comments(original)) != sorted(_comments(output)):
+    if sorted(comments(original)) != sorted(comments(output)):
         raise ProofError("taking apex out changes the comments")
     apex = Apex(before)
     try:
@@ -58,7 +56,7 @@ def prove_by_hand(original: bytes, output: bytes) -> None:
         raise ProofError("without its scaling by hand the file is another program")
     if find(after) is not None:
         raise ProofError("there is more scaling by hand to be taken out")
-    if sorted(_comments(original)) != sorted(_comments(output)):
+    if sorted(comments(original)) != sorted(comments(output)):
         raise ProofError("taking scaling by hand out changes the comments")
     _same_lines(original, output)
 
@@ -124,13 +122,8 @@ def _same_lines(original: bytes, output: bytes) -> None:
             body = getattr(stmt, "body", None)
             last = body[0].lineno - 1 if body else stmt.end_lineno or stmt.lineno
             fresh.update(range(stmt.lineno, max(last, stmt.lineno) + 1))
-    comments = {c.encode() for c in _comments(original)}
+    known = {c.encode() for c in comments(original)}
     for number, line in enumerate(output.splitlines(), 1):
         bare = line.strip()
-        if bare and bare not in had and number not in fresh and bare.decode("utf-8", "replace").encode() not in comments:
+        if bare and bare not in had and number not in fresh and bare.decode("utf-8", "replace").encode() not in known:
             raise ProofError(f"taking apex out changes line {number}")
-
-
-def _comments(source: bytes) -> list[str]:
-    tokens = tokenize.tokenize(io.BytesIO(source).readline)
-    return [t.string for t in tokens if t.type == tokenize.COMMENT]

@@ -7,8 +7,6 @@ without a name of either package are the original's; and there is nothing more t
 from __future__ import annotations
 
 import ast
-import io
-import tokenize
 import warnings
 from collections.abc import Callable
 
@@ -17,7 +15,7 @@ from ampify.analysis.walk import walk
 from ampify.erasure import first_difference
 from ampify.lines import Written, changed_line
 from ampify.migration.canonical import Canonical
-from ampify.proof import ProofError
+from ampify.proof import ProofError, same_comments
 from ampify.source import check_compiles
 
 
@@ -34,8 +32,7 @@ def prove(original: bytes, output: bytes, more: Callable[[ast.Module, bytes], bo
     except (SyntaxError, ValueError, RecursionError) as error:
         check_compiles(original)
         raise ProofError(f"the migrated file does not compile: {error}") from None
-    if _comments(original) != _comments(output):
-        raise ProofError("migration changes the comments")
+    same_comments(original, output)
     if more(after, output):
         raise ProofError("migrating the output again would change it")
     old, new = _spoken(before), _spoken(after)
@@ -66,8 +63,3 @@ def _spoken(tree: ast.Module) -> set[int]:
             first = getattr(holder, "lineno", 1)
             lines.update(range(first, (getattr(holder, "end_lineno", None) or first) + 1))
     return lines
-
-
-def _comments(source: bytes) -> list[str]:
-    tokens = tokenize.tokenize(io.BytesIO(source).readline)
-    return [t.string for t in tokens if t.type == tokenize.COMMENT]

@@ -35,7 +35,14 @@ def test_both_are_put_right_and_told_by_the_lines_of_the_original() -> None:
 
 
 def test_once() -> None:
-    assert convert(NEW)._replace(output=b"") == convert(b"import torch.amp\n")._replace(output=b"", status="already")
+    result = convert(NEW)
+    assert (result.status, result.output, result.edits, result.diagnostics) == ("already", NEW, (), ())
+
+
+def test_a_framework_has_the_say() -> None:
+    source = OLD.replace(b"import torch\n", b"import torch\nfrom accelerate import Accelerator\n", 1)
+    result = convert(source)
+    assert (result.status, result.output, result.edits, result.diagnostics) == ("already", source, (), ())
 
 
 def test_a_code_that_is_left_out_is_not_mended() -> None:
