@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 NAME = "pyproject.toml"
 # A look at the bytes: whoever has no such table does not wait for tomllib.
-TABLE = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*\[+[ \t]*tool[ \t]*\.[ \t]*[\"']?ampify\b", re.MULTILINE)
-AT_LINE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+TABLE = rb"(?m)^(?:\xef\xbb\xbf)?[ \t]*\[+[ \t]*tool[ \t]*\.[ \t]*[\"']?ampify\b"
+AT_LINE = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
 
 Dtype = Literal["fp16", "bf16"]
 Runtime = Literal["import", "vendor", "torch"]
@@ -124,7 +124,7 @@ def find(path: str) -> Config:
     while True:
         found = os.path.join(here, NAME)
         data = files.read_optional(found)
-        if data is not None and TABLE.search(data):
+        if data is not None and re.search(TABLE, data):
             return _read(_shown(found), data)
         parent = os.path.dirname(here)
         if parent == here:
@@ -138,7 +138,7 @@ def load(path: str) -> Config:
         data = files.read(path).data
     except FileError as problem:
         raise ConfigError(f"{path}: {problem.message}") from problem
-    if not TABLE.search(data):
+    if not re.search(TABLE, data):
         raise ConfigError(f"{path}: it has no [tool.ampify]")
     return _read(path, data)
 
@@ -169,9 +169,9 @@ def _table(path: str, data: bytes) -> Mapping[str, Any]:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: it is not UTF-8, as TOML has to be") from None
     except tomllib.TOMLDecodeError as error:
-        place = AT_LINE.search(str(error))
+        place = re.search(AT_LINE, str(error))
         line = int(place[1]) if place and place[1] else len(data.splitlines())
-        raise ConfigError(f"{path}:{line}: it is not valid TOML: {AT_LINE.sub('', str(error))}") from None
+        raise ConfigError(f"{path}:{line}: it is not valid TOML: {re.sub(AT_LINE, '', str(error))}") from None
     except RecursionError:
         raise ConfigError(f"{path}: it is nested too deeply") from None
     table = tool.get("ampify", {}) if isinstance(tool, dict) else None

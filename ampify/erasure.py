@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ast
+from functools import lru_cache
 
 from ampify.analysis.names import Names, dotted, is_runtime
 
+UNREAD = frozenset({"ctx", "kind", "type_comment"})  # fields that are no difference
 DECORATORS = frozenset({"custom_bwd", "custom_fwd", "full_precision_fwd", "unscaled_bwd"})
 
 
 def erase(tree: ast.Module, names: Names) -> ast.Module:
     """Undoes, in place, every form that ampify writes, as the tree's own imports of the runtime, or its scaler, name them."""
-    if not (names.runtime or names.plain or names.mentions("grad")):
+    if not may_hold_edits(names):
         return tree
     erased = Eraser(names).visit(tree)
     assert isinstance(erased, ast.Module)
     return erased
+
+
+def may_hold_edits(names: Names) -> bool:
+    """Whether there may be a form in a file that ampify writes."""
+    return bool(names.runtime or names.plain or names.mentions("grad"))
 
 
 def added_import(tree: ast.Module, names: Names) -> ast.stmt | None:
@@ -28,6 +35,12 @@ def added_import(tree: ast.Module, names: Names) -> ast.stmt | None:
     return tree.body[at] if at >= 0 and ast.unparse(tree.body[at]) in given else None
 
 
+@lru_cache(maxsize=1)
+def _contexts(*texts: str) -> tuple[str, ...]:
+    """The dumps of expressions."""
+    return tuple(ast.dump(ast.parse(text, mode="eval").body) for text in texts)
+
+
 class Eraser(ast.NodeTransformer):
     """Knows the forms by the names that a tree has for the runtime, or for the scaler and the regions of torch.amp."""
 
@@ -37,7 +50,7 @@ class Eraser(ast.NodeTransformer):
         off = f'{self.plain.torch}.autocast("cuda", enabled=False)' if self.plain else f"{autocast}(enabled=False)"
         region = self.plain.region if self.plain else f"{autocast}()"
         known = self.plain is not None or autocast != ""
-        self.regions = [ast.dump(ast.parse(text, mode="eval").body) for text in (region, off)] if known else []
+        self.regions = _contexts(region, off) if known else ()
         self.scaler = names.scaler
         self.configure = names.runtime.get("configure", "")
         self.full_precision = names.runtime.get("full_precision", "")
@@ -164,13 +177,18 @@ def first_difference(a: ast.AST, b: ast.AST, names: Names, pairs: list[tuple[ast
                 continue
         if type(x) is not type(y):
             return f"line {line}"
-        if isinstance(x, ast.stmt) and isinstance(y, ast.stmt):
-            pairs.append((x, y))
         if isinstance(x, ast.AST):
             line = getattr(x, "lineno", line)
+            if isinstance(x, ast.stmt) and isinstance(y, ast.stmt):
+                pairs.append((x, y))
             for field in x._fields:
-                if field not in ("ctx", "kind", "type_comment"):
-                    stack.append((getattr(x, field, None), getattr(y, field, None)))
+                if field in UNREAD:
+                    continue
+                one, other = getattr(x, field, None), getattr(y, field, None)
+                if isinstance(one, (ast.AST, list)):
+                    stack.append((one, other))
+                elif type(one) is not type(other) or one != other:
+                    return f"line {line}"
         elif isinstance(x, list):
             assert isinstance(y, list)
             if len(x) != len(y):

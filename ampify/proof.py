@@ -20,13 +20,13 @@ from ampify.analysis.library import Finder, Library
 from ampify.analysis.names import Names, dotted, is_runtime
 from ampify.analysis.together import elsewhere
 from ampify.analysis.walk import walk
-from ampify.erasure import Eraser, added_import, erase, first_difference
+from ampify.erasure import Eraser, added_import, erase, first_difference, may_hold_edits
 from ampify.lines import Written, changed_line
 from ampify.plan.planner import left_over, make_plan
 from ampify.plan.rules.search import Search, disabled, find
 from ampify.program import Kind, Program, Scope
 from ampify.protocol import Overlay, check
-from ampify.source import check_compiles
+from ampify.source import check_compiles, parse
 
 
 class ProofError(Exception):
@@ -42,14 +42,15 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the user's code: not ours to print
-            before, after = ast.parse(original), ast.parse(output)
-            compile(output, "<converted>", "exec", dont_inherit=True)
+            after = ast.parse(output)
+            compile(after, "<converted>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError) as error:
         check_compiles(original)
         raise ProofError(f"the output does not compile: {error}") from None
     same_comments(original, output)
     file = Library(finder).add(after, path)
     reading = file.reading
+    before = parse(original)
     names, known = reading.names, Names(before)
     had, written = _written(known), _written(names)
     _imports_first(after, names)
@@ -64,7 +65,9 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
     added = added_import(after, names)
     erased = erase(after, names)
     pairs: list[tuple[ast.stmt, ast.stmt]] = []
-    difference = first_difference(erase(before, known), erased, names, pairs, written.lines)
+    if may_hold_edits(known):
+        before = erase(ast.parse(original), known)
+    difference = first_difference(before, erased, names, pairs, written.lines)
     if difference and added is not None:
         erased.body.remove(added)
         written.lines.add(added.lineno)
@@ -115,6 +118,8 @@ def _imports_first(tree: ast.Module, names: Names) -> None:
     needed = {name: {name} for name in local}  # by name, what of the runtime's it needs when it runs
     known: set[str] = set()
     for each in tree.body:
+        if local <= known:
+            break
         if isinstance(each, ast.ImportFrom) and is_runtime(each):
             known.update(a.asname or a.name for a in each.names)
             continue

@@ -5,17 +5,19 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from functools import lru_cache
 
+from ampify.analysis.walk import children
 from ampify.diagnostics import Diagnostic
 
-CANDIDATE = re.compile(
+CANDIDATE = (
     rb"backward|\bzero_grad\b|GradScaler|"
     rb"\b(?:cuda|cpu)[\s\\]*\.\s*amp\b|\btorch\.(?:cuda|cpu)\s+import\b|\bapex\s*(?:\.|import\b)"
 )
-COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+COOKIE = rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)"
 LARGEST = 2_000_000  # bytes: what is larger is data, and its syntax tree would take gigabytes
 DEEPEST = 1_000  # levels of expressions and blocks, which is Python's own limit; libcst's parser dies of some thousands
-LONE_CR = re.compile(rb"\r(?!\n)")
+LONE_CR = rb"\r(?!\n)"
 
 
 class SourceError(Exception):
@@ -26,8 +28,10 @@ class SourceError(Exception):
         self.diagnostic = diagnostic
 
 
+@lru_cache(maxsize=1)  # a file is looked at, converted and proved one after the other
 def parse(source: bytes) -> ast.Module:
-    """The syntax tree of a file's bytes. Raises SourceError where Python itself would not run the file."""
+    """The syntax tree of a file's bytes, for reading only: who asks again gets the same one. Raises SourceError where Python
+    itself would not run the file."""
     if source.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise SourceError(_error("AMP991", 1, 1, "is encoded as UTF-16, which Python does not read", "save it as UTF-8"))
     if b"\0" in source:
@@ -77,8 +81,9 @@ def check_compiles(source: bytes) -> None:
 def _decode(source: bytes) -> None:
     """Decodes the file as PEP 263 says: Python's parser does not look at all bytes of comments, later tools do."""
     match = None
-    for line in source.split(b"\n", 2)[:2]:
-        match = match or COOKIE.match(line)
+    head = source.split(b"\n", 2)[:2]
+    for line in head if any(b"coding" in line for line in head) else ():
+        match = match or re.match(COOKIE, line)
         if not re.match(rb"[ \t\f]*(#|\r?$)", line):
             break
     encoding = match.group(1).decode("ascii") if match else "utf-8"
@@ -95,14 +100,14 @@ def _decode(source: bytes) -> None:
 def is_candidate(source: bytes) -> bool:
     """Whether a file can hold a training step at all, or an old spelling of mixed precision: a look at its bytes that costs next
     to nothing."""
-    return CANDIDATE.search(source) is not None
+    return b"backward" in source or re.search(CANDIDATE, source) is not None
 
 
 def is_deep(tree: ast.Module) -> bool:
     """Whether a file is nested too deeply for a parser that follows it by recursion. A chain of `and` is flat to `ast` alone."""
     level: list[ast.AST] = [tree]
     for _ in range(DEEPEST):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        level = [child for node in level for child in children(node)]
         if any(isinstance(node, ast.BoolOp) and len(node.values) > DEEPEST for node in level):
             return True
         if not level:
@@ -112,7 +117,7 @@ def is_deep(tree: ast.Module) -> bool:
 
 def not_rewritable(source: bytes) -> str:
     """Why the file's bytes cannot be rewritten without changing more than is asked, or an empty string."""
-    if LONE_CR.search(source):
+    if b"\r" in source and re.search(LONE_CR, source):
         return "it has lines that end in a carriage return alone"
     return ""
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ampify.analysis import hazards, parts, sharding, stepless
+from ampify.analysis import hazards, parts, sharding
 from ampify.analysis.existing import amp_in_use
 from ampify.analysis.frames import FUNCTIONS, Frame, Frames
 from ampify.analysis.library import File, Library
@@ -89,9 +89,19 @@ def read_file(file: File) -> Reading:
         bool(states) and gone_through(states, [file.uses]),
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
         tuple(hazards.unscaled(names)),
-        () if others else stepless.backwards(sites, scopes, refusals),
+        () if others else _without_step(sites, scopes, refusals),
     )
     return Reading(tree, names, frames, file.alone, numbers, program)
+
+
+def _without_step(sites: Sites, scopes: list[Scope], refusals: list[Refusal]) -> tuple[tuple[int, int], ...]:
+    """The places of the backward passes of a file in which nothing steps on their gradients."""
+    kinds = {event.kind for scope in scopes for s in scope.statements() for event in s.events}
+    if Kind.BACKWARD not in kinds or not kinds.isdisjoint((Kind.STEP, Kind.HANDED)):
+        return ()
+    from ampify.analysis import stepless  # few files: start-up is measured
+
+    return stepless.backwards(sites, scopes, refusals)
 
 
 def _readers(file: File) -> dict[Frame, frozenset[str]]:

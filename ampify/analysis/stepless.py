@@ -21,17 +21,17 @@ from ampify.program import Event, Kind, Refusal, Scope
 
 # What a training step needs: the codes that stand for nothing once there is none. Any other says that more goes on.
 MOOT = frozenset({"AMP903", "AMP906", "AMP914", "AMP915"})
-STEPPING = re.compile(r"(^|_)(step|optimi[sz]er?|minimi[sz]e|apply_gradients?|train|fit)(_|$)")
+STEPPING = r"(^|_)(step|optimi[sz]er?|minimi[sz]e|apply_gradients?|train|fit)(_|$)"
 BACKWARD_HOOKS = frozenset(
     "register_hook register_full_backward_hook register_backward_hook register_full_backward_pre_hook".split()
 )
 
 
 def backwards(sites: Sites, scopes: list[Scope], refusals: list[Refusal]) -> tuple[tuple[int, int], ...]:
-    """The places of the backward passes of a file in which nothing steps on their gradients; empty where something may."""
+    """The places of the backward passes of a file in whose statements no step is seen; empty where something may step all the
+    same."""
     found = [(scope, event) for scope in scopes for s in scope.statements() for event in s.events if event.kind is Kind.BACKWARD]
-    steps = any(e.kind in (Kind.STEP, Kind.HANDED) for scope in scopes for s in scope.statements() for e in s.events)
-    if not found or steps or not {r.code for r in refusals} <= MOOT:
+    if not {r.code for r in refusals} <= MOOT:
         return ()
     by_number = {number: frame for frame, number in _numbered(scopes, sites.frames.all)}
     if any(_may_step(frame, sites) or _by_hand(frame, sites) for frame in sites.frames.all):
@@ -65,7 +65,7 @@ def _may_step(frame: Frame, sites: Sites) -> bool:
         last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
         if name.startswith("torch._foreach") or last in WRITERS - {"load_state_dict"}:
             return True
-        if STEPPING.search(last) and not name.startswith("torch.") and not _is_harmless(call.func):
+        if re.search(STEPPING, last) and not name.startswith("torch.") and not _is_harmless(call.func):
             return True
         if last not in HARMLESS and not name.startswith("torch.") and _hands_parameters(call):
             return True

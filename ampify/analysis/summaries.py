@@ -12,8 +12,7 @@ from ampify.analysis.walk import walk
 from ampify.program import Barrier, Compute, Kind, first
 
 COMPUTING = (Compute.FORWARD, Compute.MATMUL, Compute.LOSS)
-LOCAL = re.compile(r"\d+:")  # what is a function's own
-PART = re.compile(r"""\.\w+|\[(?:b?'(?:[^'\\]|\\.)*'|b?"(?:[^"\\]|\\.)*"|[^]'"]*)\]""")  # an attribute, or an element
+PART = r"""\.\w+|\[(?:b?'(?:[^'\\]|\\.)*'|b?"(?:[^"\\]|\\.)*"|[^]'"]*)\]"""  # an attribute, or an element
 
 
 class Summary(NamedTuple):
@@ -162,7 +161,7 @@ def bound(summary: Summary, context: Context, depth: int = DEPTH) -> Iterator[st
     """What a call sets or changes, by the names of the function that it stands in."""
     for text in summary.binds:
         key = context.key(text)
-        if not LOCAL.match(key):
+        if not key.partition(":")[0].isdecimal():  # those are a function's own
             yield _cut(key, depth)
 
 
@@ -170,7 +169,7 @@ def _cut(text: str, depth: int) -> str:
     """A name of something, or of what it is in: who reads an attribute or an element reads what that is of too."""
     if text.count(".") + text.count("[") < depth:
         return text
-    ends = [part.end() for part in PART.finditer(text, len(first(text)))]
+    ends = [part.end() for part in re.compile(PART).finditer(text, len(first(text)))]
     return text[: ends[depth - 2]] if len(ends) >= depth else text
 
 

@@ -24,7 +24,6 @@ class Uses:
         self.parents: dict[ast.AST, ast.AST] = {}
         self._of_text: dict[tuple[Frame | ClassInfo, str], list[Source]] = {}
         self._of_key: dict[str, list[Source]] = {}
-        self._loops: list[ast.For | ast.AsyncFor] = []
         for frame in frames.all:
             for stmt in frame.node.body:
                 self._visit(stmt, frame)
@@ -37,8 +36,6 @@ class Uses:
                 self._of_text.setdefault((self._binder(text, frame), text), []).append((node, frame))
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
                 self._of_key.setdefault(str(node.slice.value), []).append((node, frame))
-        elif isinstance(node, (ast.For, ast.AsyncFor)):
-            self._loops.append(node)
         for child in children(node):
             self.parents[child] = node
             self._visit(child, frame)
@@ -86,7 +83,18 @@ class Uses:
 
     def loads_by_key(self) -> bool:
         """Whether a loop over a mapping loads what it finds there."""
-        return any(map(_loads_states, self._loops))
+        names = self.frames.names
+        calls = names.nodes.of(ast.Call) if "load_state_dict" in names.attributes else []
+        loading = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr == "load_state_dict"]
+        return any(_loads_of(call, loop) for call in loading for loop in self._loops_round(call))
+
+    def _loops_round(self, node: ast.AST) -> Iterator[ast.For | ast.AsyncFor]:
+        """The loops of its function that a node stands in the body of."""
+        inner, outer = node, self.parents.get(node)
+        while outer is not None:
+            if isinstance(outer, (ast.For, ast.AsyncFor)) and inner in outer.body:
+                yield outer
+            inner, outer = outer, self.parents.get(outer)
 
     def loaded_again(self) -> Iterator[Source]:
         """What `torch.load` gives back of the files that `torch.save` writes, where both name them by the same expression."""
@@ -178,17 +186,12 @@ def gone_through(mappings: Iterable[Source], homes: Iterable[Uses]) -> bool:
     return any(home.loads_by_key() for home in homes)
 
 
-def _loads_states(loop: ast.For | ast.AsyncFor) -> bool:
-    """Whether a loop over a mapping loads what it finds there: `for name, state in checkpoint.items(): ...`."""
+def _loads_of(call: ast.Call, loop: ast.For | ast.AsyncFor) -> bool:
+    """Whether a call loads what a loop finds in a mapping: `for name, state in checkpoint.items(): ...`."""
     view = loop.iter.func if isinstance(loop.iter, ast.Call) and isinstance(loop.iter.func, ast.Attribute) else None
-    mapping = dotted(view.value if view is not None and view.attr in VIEWS else loop.iter)
-    names = {n.id for n in walk(loop.target) if isinstance(n, ast.Name)} if view is not None and view.attr in VIEWS else set()
-    for stmt in loop.body:
-        for node in walk(stmt):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load_state_dict":
-                state = node.args[0] if node.args else None
-                if isinstance(state, ast.Subscript) and mapping and dotted(state.value) == mapping:
-                    return True
-                if isinstance(state, ast.Name) and state.id in names:
-                    return True
-    return False
+    viewed = view is not None and view.attr in VIEWS
+    mapping = dotted(view.value if view is not None and viewed else loop.iter)
+    state = call.args[0] if call.args else None
+    if isinstance(state, ast.Subscript):
+        return mapping != "" and dotted(state.value) == mapping
+    return viewed and isinstance(state, ast.Name) and state.id in {n.id for n in walk(loop.target) if isinstance(n, ast.Name)}

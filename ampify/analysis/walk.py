@@ -56,10 +56,19 @@ class Index:
     def __init__(self, tree: ast.AST) -> None:
         self.imports: list[ast.Import | ast.ImportFrom] = []
         self._found: defaultdict[type[ast.AST], list[ast.AST]] = defaultdict(list)
-        for node in walk(tree):
-            self._found[node.__class__].append(node)
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                self.imports.append(node)
+        stack, found = [tree], self._found
+        while stack:  # as `walk` does, at half its cost
+            node = stack.pop()
+            kind = node.__class__
+            found[kind].append(node)
+            for field in _FIELDS[kind]:
+                value = getattr(node, field, None)
+                if value.__class__ is list:
+                    stack.extend([item for item in value if isinstance(item, ast.AST)])
+                elif isinstance(value, ast.AST):
+                    stack.append(value)
+            if kind is ast.Import or kind is ast.ImportFrom:
+                self.imports.append(node)  # type: ignore[arg-type]
 
     def of(self, kind: type[Node]) -> list[Node]:
         """The nodes of exactly a class."""

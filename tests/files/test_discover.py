@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ampify import project
+from ampify import directories, project
 
 
 def _tree(root: Path, *names: str) -> None:
@@ -56,7 +56,7 @@ def test_a_directory_that_looks_like_a_file(here: Path) -> None:
     assert _found("x.py") == ["x.py/y.py"]
 
 
-@pytest.mark.parametrize("name", sorted(project.SKIPPED_DIRECTORIES))
+@pytest.mark.parametrize("name", sorted(directories.SKIPPED))
 def test_skipped_directories(here: Path, name: str) -> None:
     _tree(here, f"{name}/x.py", "deep/y.py", f"deep/{name}/z.py")
     assert _found(".") == ["deep/y.py"]
