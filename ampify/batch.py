@@ -9,7 +9,7 @@ from itertools import islice
 
 from ampify import files
 from ampify.convert import Options, Result
-from ampify.crew import Alone, Crew, Glance, Pool, Work, processors
+from ampify.crew import Alone, Crew, Glance, Work, processors
 from ampify.graph import Component, Graph, Look
 from ampify.job import BUG, Draft, Job, Outcome, Request
 from ampify.source import is_candidate
@@ -89,6 +89,8 @@ class Batch:
             candidates = (True for data in read if data is not None and is_candidate(data))
             if next(islice(candidates, POOL, None), False):
                 with contextlib.suppress(OSError):  # where the system has no room for processes
+                    from ampify.pool import Pool  # only here: start-up is measured
+
                     return Pool(self._options, size)
         return Alone(self._options)
 

@@ -88,7 +88,7 @@ def _decode(source: bytes) -> None:
             break
     encoding = match.group(1).decode("ascii") if match else "utf-8"
     try:
-        source.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+        source.decode(encoding)
     except UnicodeDecodeError as error:
         line_number = source[: error.start].count(b"\n") + 1
         remedy = "save it as UTF-8, or name its encoding in a coding line"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import libcst as cst
 
@@ -108,12 +107,11 @@ class _Emitter:
                 self.rewrites.setdefault(edit.at, []).append(edit)
             elif isinstance(edit, Insert):
                 (self.after if edit.after else self.before).setdefault(edit.at, []).append(edit)
-        self.anchors = sorted({*self.wraps, *self.rewrites, *self.before, *self.after, *self.disabled})
+        self.anchors = {*self.wraps, *self.rewrites, *self.before, *self.after, *self.disabled}
 
     def touches(self, first: int, end: int) -> bool:
         """Whether any edit is anchored to a statement from `first` up to `end`."""
-        at = bisect_left(self.anchors, first)
-        return at < len(self.anchors) and self.anchors[at] < end
+        return any(first <= anchor < end for anchor in self.anchors)
 
     # blocks ------------------------------------------------------------------------------------------
 
@@ -215,16 +213,13 @@ class _Emitter:
 
     def rewritten(self, small: cst.BaseSmallStatement, index: int) -> cst.BaseSmallStatement:
         for edit in sorted(self.rewrites.get(index, ()), key=lambda e: -e.call):
-            found = list(nodes.calls(small, edit.method))
-            if edit.call >= len(found):
+            old = next(islice(nodes.calls(small, edit.method), edit.call, None), None)
+            if old is None:
                 raise RenderError(f"no call {edit.call} of {edit.method}")
-            old = found[edit.call]
             if edit.form == "beside":
                 small = nodes.with_state_beside(small, old, edit.key, self.names["scaler"])
                 continue
-            replaced = small.deep_replace(old, nodes.through_scaler(old, edit.form, self.names["scaler"]))
-            assert isinstance(replaced, cst.BaseSmallStatement)
-            small = replaced
+            small = nodes.replaced(small, old, nodes.through_scaler(old, edit.form, self.names["scaler"]))
         return small
 
     # compounds ---------------------------------------------------------------------------------------

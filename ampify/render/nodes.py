@@ -60,6 +60,15 @@ def calls(node: cst.CSTNode, method: str) -> Iterator[cst.Call]:
         yield from calls(child, method)
 
 
+def replaced(small: cst.BaseSmallStatement, old: cst.Call, new: cst.Call) -> cst.BaseSmallStatement:
+    """A statement with another call in the place of one."""
+    if isinstance(small, (cst.Expr, cst.Assign)) and small.value is old:
+        return small.with_changes(value=new)  # as nearly always, and much faster
+    changed = small.deep_replace(old, new)
+    assert isinstance(changed, cst.BaseSmallStatement)
+    return changed
+
+
 def through_scaler(call: cst.Call, form: str, scaler: str) -> cst.Call:
     """A call rewritten to go through the scaler; `form` as in ampify.plan.edits.Rewrite."""
     if form == "grad":
@@ -201,6 +210,9 @@ class _Deeper(cst.CSTTransformer):
 
 def deeper(row: cst.BaseStatement, outer: str, step: str) -> cst.BaseStatement:
     """A row of a block indented by `outer`, to stand one `step` deeper."""
+    if isinstance(row, cst.SimpleStatementLine) and not row.leading_lines:
+        if "\n" not in cst.Module([]).code_for_node(row).removesuffix("\n"):
+            return row  # as nearly always, and much faster
     changed = row.visit(_Deeper(outer, step))
     assert isinstance(changed, cst.BaseStatement)
     return changed
