@@ -74,6 +74,11 @@ NOTES["AMP362"] = (
     "torch has DistributedDataParallel and SyncBatchNorm.convert_sync_batchnorm itself: take those, by hand",
 )
 
+NOTES["AMP363"] = (
+    "a training step in float32, beside others with mixed precision, is left as it is: {}",
+    "write it by hand as the others are, or hand the scaler to the function",
+)
+
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
 REFUSALS = {
     "AMP901": (
