@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -38,7 +39,7 @@ class Finished(NamedTuple):
 
 def finish(source: bytes, tree: ast.Module, options: Options, around: Surroundings) -> Finished:
     """Writes the training steps that have no mixed precision as those that have it; `tree` is of `source`. Raises ProofError."""
-    case = Case(tree, around.path)
+    case = Case(tree, around.path, around.finder)
     left = list(_in_float32(case))
     if not left:
         return Finished(source)
@@ -84,13 +85,15 @@ def _plan(case: Case, scope: Scope, own: Way, options: Options) -> Plan:
     alone = program._replace(scopes=tuple(s for s in program.scopes if s is scope or s.number in parts), runtime={})
 
     def rules(edits: list[Edit]) -> Hazards:
-        search = Search(options.skip, options.unsafe)
+        file = case.file
+        modules = tuple((f.path, f.reading) for f in file.library.around(file) if f.speaks_of_torch)
+        search = Search(options.skip, options.unsafe, modules=modules)
         before, found = find(case.reading, (), search), find(case.reading, edits, search)
         return Hazards(
             [edit for edit in found.edits if edit not in before.edits],
             [refusal for refusal in found.refusals if refusal not in before.refusals],
             [note for note in found.notes if note not in before.notes],
-            [need for need in found.needs if need not in before.needs],
+            found.needs,
         )
 
     plan = make_plan(alone, None, "torch", rules)
@@ -98,7 +101,9 @@ def _plan(case: Case, scope: Scope, own: Way, options: Options) -> Plan:
         raise OutOfReachError(f"{refusal.code}, {refusal.detail}" if refusal.detail else refusal.code)
     inside = {s.number for s in scope.run()} | {s.number for s in scope.statements()}
     edits = tuple(e for e in plan.edits if anchor(e) in inside)
-    if not edits or plan.needs or any(isinstance(e, Disable) for e in edits):
+    for need in (n for n in plan.needs if n.grave):
+        raise OutOfReachError(f"{need.code} at {os.path.relpath(need.path)}:{need.line}")
+    if not edits or any(isinstance(e, Disable) for e in edits):
         raise OutOfReachError("it takes more than the scaler and regions")
     names = {name: text for name, text in plan.names.items() if name == "torch"}
     return plan._replace(edits=edits, imports=None, names={**names, "scaler": own.scaler}, region=own.region)

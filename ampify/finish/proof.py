@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
+from collections import Counter
 
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.scalers import scalers
@@ -34,6 +35,9 @@ def prove(original: bytes, output: bytes, own: Way) -> None:
         raise ProofError("the finished file has other scalers")
     _nothing_new(Case(before), Case(after))
     plain = own._replace(region=ast.unparse(ast.parse(own.region, mode="eval").body))
+    kept = Counter(ast.dump(node) for node in walk(before) if isinstance(node, ast.With) and _is_region(node, plain))
+    if kept - Counter(ast.dump(node) for node in walk(after) if isinstance(node, ast.With)):
+        raise ProofError("a region of the author's is another one in the finished file")
     had, written = _written(before, plain), _written(after, plain)
     pairs: list[tuple[ast.stmt, ast.stmt]] = []
     names = Names(after)

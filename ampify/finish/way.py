@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from ampify.analysis.frames import Frame
+from ampify.analysis.names import dotted
 from ampify.analysis.scalers import is_scaler_call
 from ampify.doctor.case import Case
 
@@ -50,7 +51,7 @@ def _region(case: Case, source: bytes, done: Collection[int], frame: Frame, firs
         raise OutOfReachError("regions differ" if found else "no region is written out")
     ((context, block),) = found.values()
     text = ast.get_source_segment(source.decode("utf-8", "replace"), context) or ""
-    if "\n" in text or "{" in text or not source.isascii():
+    if "\n" in text or "{" in text or not text.isascii():
         raise OutOfReachError("the context of a region is more than a line")
     own = next(f for f in case.file.frames.all if block in case.body(f))
     for node in ast.walk(context):
@@ -78,16 +79,18 @@ def _reaches(case: Case, scaler: str, made: ast.stmt, frame: Frame, first: int) 
     base, _, attribute = scaler.partition(".")
     if attribute:
         init = frame.owner.methods.get("__init__") if frame.owner is not None and base == frame.self_name else None
-        return init is not None and made in init.node.body and "." not in attribute
+        if init is None or made not in init.node.body or "." in attribute:
+            return False
+        return not any(dotted(c.func).startswith(f"{base}.") and c.lineno < made.lineno for c in init.calls)
     if any(base in f.bindings or base in f.declared for f in frame.chain() if f.parent is not None):
         return made in frame.node.body and made.lineno < first and len(frame.bindings.get(base, ())) == 1
     bound = case.file.frames.module.bindings.get(base, ())
     if len(bound) != 1 or made not in case.tree.body:
         return False
-    runs = [call for call, _ in case.file.frames.calls_named(frame.name, False)] if frame.parent is not None else []
-    return (frame.parent is not None or made.lineno < first) and not any(
-        call.lineno < made.lineno and case.statement_of(call) in case.tree.body for call in runs
-    )
+    if frame.parent is None:
+        return made.lineno < first
+    before = [c for c in case.file.frames.module.calls if c.lineno < made.lineno]  # one of them may run the function
+    return not any(case.roles.targets(c, case.file.frames.module) for c in before)
 
 
 def _at_top(case: Case, value: ast.AST | None) -> bool:

@@ -1,10 +1,12 @@
 """Which training steps in float32 are finished, and which are left alone."""
 
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from ampify.convert import Options, Result, convert
+from ampify.project import run
 
 HEAD = """\
 import torch
@@ -136,6 +138,10 @@ LEFT = {
         "`scaler` is not in its reach",
     ),
     "a scaler that is made later": ((WARM_UP, WITH, f"warm_up([])\n{SCALER}train([])\n"), "`scaler` is not in its reach"),
+    "a function that runs it before the scaler is made": (
+        (WARM_UP, "def main():\n    warm_up([])\n", "main()\n", SCALER, WITH),
+        "`scaler` is not in its reach",
+    ),
     "its own scaler": (
         (SCALER, WARM_UP.replace("    for x", "    scaler = 1\n    for x"), WITH),
         "`scaler` is not in its reach",
@@ -199,3 +205,43 @@ def test_a_mistake_beside_it_is_mended_first() -> None:
     told = {e.code: lines[e.line - 1].strip() for e in result.edits}
     assert told["AMP102"] == "loss.backward()"
     assert told["AMP301"].startswith("nn.utils.clip_grad_norm_")
+
+
+METHODS = """\
+class Trainer:
+    def __init__(self):
+        {early}self.scaler = torch.amp.GradScaler("cuda")
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        self.other = torch.optim.SGD(other.parameters(), lr=0.1)
+
+    def warm_up(self, x, y):
+        self.other.zero_grad()
+        loss = F.mse_loss(other(x), y)
+        loss.backward()
+        self.other.step()
+
+    def train(self, x, y):
+        self.optimizer.zero_grad()
+        with torch.autocast("cuda"):
+            loss = F.mse_loss(model(x), y)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+"""
+
+
+def test_methods_have_what_the_instance_has() -> None:
+    assert "self.scaler.step(self.other)" in converted(METHODS.format(early="")).output.decode()
+    early = converted(METHODS.format(early="self.warm_up(torch.ones(1, 4), torch.ones(1, 2))\n        "))
+    assert ["`self.scaler` is not in its reach" in message for message in notes(early)] == [True]
+
+
+def test_a_hazard_in_an_imported_file_stands_against_it(tmp_path: Path) -> None:
+    masked = "import torch\nfrom torch import nn\n\nclass Masked(nn.Linear):\n    def forward(self, x):\n"
+    masked += "        scores = torch.matmul(x, self.weight.t())\n        return scores.masked_fill(x[:, :2] > 0, {})\n"
+    script = "\n\n".join((HEAD, "from masked import Masked\nother = Masked(4, 2)\n", SCALER, WARM_UP, WITH, RUN))
+    for constant, status in ((-1e4, "converted"), (-1e9, "already")):
+        (tmp_path / "masked.py").write_text(masked.format(constant))
+        (tmp_path / "train.py").write_text(script)
+        (outcome,) = run([str(tmp_path / "train.py")], Options(), write=False)
+        assert (outcome.result.status, len(notes(outcome.result))) == (status, constant < -1e5)

@@ -52,6 +52,17 @@ FINISHED = (
 )
 
 
+AUTHORS = """\
+        with torch.autocast("cuda"):
+            loss = nn.functional.mse_loss(model(x), y)
+"""
+NARROWER = """\
+        with torch.autocast("cuda"):
+            pass
+        loss = nn.functional.mse_loss(model(x), y)
+"""
+
+
 def test_the_finished_file_passes() -> None:
     prove(ORIGINAL.encode(), FINISHED.encode(), WAY)
 
@@ -77,6 +88,7 @@ def test_the_finished_file_passes() -> None:
         ('scaler = torch.amp.GradScaler("cuda")\n', 'scaler = torch.amp.GradScaler("cpu")\n', "another program"),
         ("        scaler.step(optimizer)\n        scaler.update()\n\n", "        scaler.step(\n", "compile"),
         ("import torch\n", "import  torch\n", "outside of the edits"),
+        (AUTHORS, NARROWER, "a region of the author's"),
         ("    for x, y in data:\n", "    for x, y in data :\n", "outside of the edits"),
         ("\n\ndef train", "\ndef train", "outside of the edits"),
     ],
