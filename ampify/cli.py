@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ampify.report.progress import ProgressLine
 
 STANDARD_INPUT = "-"
+SHOWING = ("sarif", "html")  # the reports that have the edits in them, and not only their places
 UNUSABLE, OWN_BUG, INTERRUPTED = 3, 123, 130
 GARBAGE = 100_000  # objects between two looks for garbage: syntax trees are many objects, and hardly any of it
 
@@ -59,7 +60,13 @@ and reports go to standard output, everything else to standard error.
 @click.option("--only", multiple=True, metavar="CODE", help="Of the rules for numeric hazards (AMP2xx), apply these only.")
 @click.option("--skip", multiple=True, metavar="CODE", help="Leave out this rule for a numeric hazard (AMP2xx).")
 @click.option("--unsafe/--no-unsafe", default=None, help="Apply also the rules that change values.")
-@click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
+@click.option(
+    "--format",
+    "report",
+    type=click.Choice(["text", "json", "github", "sarif", "html"]),
+    default="text",
+    help="How to report: lines for people, or on standard output JSON, annotations of GitHub Actions, SARIF, a page to review.",
+)
 @click.option("--allow-refused", is_flag=True, help="Print refusals, but do not exit 3 for them.")
 @click.option("--config", metavar="FILE", help="Take [tool.ampify] of this file, not of the nearest pyproject.toml.")
 @click.option("--isolated", is_flag=True, help="Take no configuration file.")
@@ -119,11 +126,19 @@ def cli(
         outcomes = _standard_input(stdin_filename or "<stdin>", options, echo=write)
     else:
         outcomes = project.run(
-            paths, options, write=write, keep=diff, jobs=jobs, progress=line.told, selection=configured.selection()
+            paths,
+            options,
+            write=write,
+            keep=diff or report in SHOWING,
+            jobs=jobs,
+            progress=line.told,
+            selection=configured.selection(),
         )
     with _timed(timings) as measured, contextlib.closing(outcomes), contextlib.closing(line):
-        told = (
-            _print_json if report == "json" else partial(_print_text, line, diff=diff, done=write, quiet=quiet, verbose=verbose)
+        told: Callable[[Iterable[Outcome]], Iterator[Outcome]] = (
+            partial(_print_text, line, diff=diff, done=write, quiet=quiet, verbose=verbose)
+            if report == "text"
+            else partial(_print_report, report, done=write)
         )
         return project.exit_code(told(measured(outcomes)), check=check, allow_refused=allow_refused)
 
@@ -242,10 +257,10 @@ def _check_usage(
         raise click.UsageError("- (standard input) cannot be given together with other paths")
     if stdin_filename is not None and paths != (STANDARD_INPUT,):
         raise click.UsageError("--stdin-filename names standard input: it needs the path -")
-    if report == "json" and diff:
-        raise click.UsageError("--format json cannot be given together with --diff: both go to standard output")
-    if report == "json" and STANDARD_INPUT in paths and not check:
-        raise click.UsageError("--format json with - needs --check: the code and the report go to standard output")
+    if report != "text" and diff:
+        raise click.UsageError(f"--format {report} cannot be given together with --diff: both go to standard output")
+    if report != "text" and STANDARD_INPUT in paths and not check:
+        raise click.UsageError(f"--format {report} with - needs --check: the code and the report go to standard output")
     if quiet and verbose:
         raise click.UsageError("-q and -v cannot be given together")
 
@@ -283,13 +298,22 @@ def _print_text(
         streams.write_text(text.summary(statuses, done=done))
 
 
-def _print_json(outcomes: "Iterable[Outcome]") -> "list[Outcome]":
-    """Print all outcomes, once the last one is known; hands them on."""
-    from ampify.report import json, streams
+def _print_report(report: str, outcomes: "Iterable[Outcome]", *, done: bool) -> "Iterator[Outcome]":
+    """Print a report of the format, some of which can begin before the last outcome is known; hands the outcomes on."""
+    import importlib
 
-    finished = list(outcomes)
-    streams.write_output(json.render(finished))
-    return finished
+    from ampify.report import streams
+
+    seen: list[Outcome] = []
+
+    def noted() -> "Iterator[Outcome]":
+        for outcome in outcomes:
+            seen.append(outcome)
+            yield outcome
+
+    for part in importlib.import_module(f"ampify.report.{report}").render(noted(), done=done):
+        streams.write_output(part)
+    yield from seen
 
 
 if __name__ == "__main__":

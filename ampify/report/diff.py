@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 from ampify.job import Outcome
+from ampify.report.paths import relative
 
 _ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
 
@@ -24,7 +25,7 @@ def render(outcome: Outcome) -> bytes:
 
 def _file(path: str, before: bytes | None, after: bytes) -> bytes:
     """The diff of one file; None: there was none before."""
-    name = _relative(path)
+    name = relative(path)
     old = b"/dev/null\n" if before is None else _header("a/" + name)
     return b"".join([b"--- " + old, b"+++ " + _header("b/" + name), *_hunks(before or b"", after)])
 
@@ -43,17 +44,6 @@ def _split(data: bytes) -> list[str]:
     # Latin-1 gives every byte back. Only a newline ends a line: git does not know of form feeds and their like.
     *lines, last = data.decode("latin-1").split("\n")
     return [line + "\n" for line in lines] + ([last] if last else [])
-
-
-def _relative(path: str) -> str:
-    """The path as a diff names it: relative if the file is below the current directory, else absolute from the root."""
-    absolute = os.path.abspath(path)
-    try:
-        relative = os.path.relpath(absolute)
-    except ValueError:  # another drive
-        relative = os.pardir
-    outside = relative == os.pardir or relative.startswith(os.pardir + os.sep)
-    return (os.path.splitdrive(absolute)[1] if outside else relative).replace(os.sep, "/").lstrip("/")
 
 
 def _header(name: str) -> bytes:
