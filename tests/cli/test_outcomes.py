@@ -78,7 +78,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("report", [[], ["--format", "json"], ["--format", "github"], ["-q"], ["-v"]])
+@pytest.mark.parametrize("report", [[], ["--format", "json"], ["--format", "github"], ["--format", "sarif"], ["-q"], ["-v"]])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.kinds.replace(" ", "-"))
 def test_exit_codes(case: Case, report: list[str]) -> None:
     paths = [*report, *(f"{kind}.py" for kind in case.kinds.split())]
