@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ampify.config import Config
     from ampify.convert import Options, Status
     from ampify.job import Outcome
+    from ampify.report.colour import Choice
     from ampify.report.progress import ProgressLine
 
 STANDARD_INPUT = "-"
@@ -27,7 +28,7 @@ GARBAGE = 100_000  # objects between two looks for garbage: syntax trees are man
 EPILOG = """\b
 Examples:
   ampify train.py              convert in place
-  ampify --diff train.py       show what would change
+  ampify --diff train.py       show what would change; with --explain, and why
   ampify --check src/          for CI: exit 1 if something would change
   ampify - < train.py          from standard input to standard output
   ampify --dtype bf16 train.py convert, and pin bfloat16 in the source
@@ -50,6 +51,13 @@ and reports go to standard output, everything else to standard error.
 @click.argument("paths", nargs=-1, type=click.Path(allow_dash=True), metavar="PATH...")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if something would change.")
 @click.option("--diff", is_flag=True, help="Write nothing; print a unified diff that `git apply` takes.")
+@click.option("--explain", is_flag=True, help="With --diff, say above each hunk what it is for.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour diffs: on a terminal, unless NO_COLOR is set (the default), always or never.",
+)
 @click.option("--dtype", type=click.Choice(["fp16", "bf16"]), help="Pin the precision in the converted source.")
 @click.option(
     "--runtime",
@@ -86,6 +94,8 @@ def cli(
     paths: tuple[str, ...],
     check: bool,
     diff: bool,
+    explain: bool,
+    color: "Choice",
     dtype: Literal["fp16", "bf16"] | None,
     runtime: Literal["import", "vendor", "torch"] | None,
     only: tuple[str, ...],
@@ -112,6 +122,8 @@ def cli(
     from ampify.report.progress import ProgressLine
 
     _check_usage(paths, check, diff, report, stdin_filename, quiet, verbose)
+    if explain and not diff:
+        raise click.UsageError("--explain says what the hunks of a diff are for: it needs --diff")
     if config is not None and isolated:
         raise click.UsageError("--config and --isolated cannot be given together")
     configured = _configuration(stdin_filename or os.curdir if paths == (STANDARD_INPUT,) else paths[0], config, isolated)
@@ -136,7 +148,14 @@ def cli(
         )
     with _timed(timings) as measured, contextlib.closing(outcomes), contextlib.closing(line):
         told: Callable[[Iterable[Outcome]], Iterator[Outcome]] = (
-            partial(_print_text, line, diff=diff, done=write, quiet=quiet, verbose=verbose)
+            partial(
+                _print_text,
+                line,
+                write_diff=partial(_print_diff, explain, color) if diff else None,
+                done=write,
+                quiet=quiet,
+                verbose=verbose,
+            )
             if report == "text"
             else partial(_print_report, report, done=write)
         )
@@ -277,7 +296,13 @@ def _standard_input(name: str, options: "Options", *, echo: bool) -> "Generator[
 
 
 def _print_text(
-    line: "ProgressLine", outcomes: "Iterable[Outcome]", *, diff: bool, done: bool, quiet: bool, verbose: bool
+    line: "ProgressLine",
+    outcomes: "Iterable[Outcome]",
+    *,
+    write_diff: "Callable[[Outcome], None] | None",
+    done: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> "Iterator[Outcome]":
     """Print each outcome as it comes, out of the way of the line of counts, and the summary at the end; hands the outcomes on."""
     from ampify.report import streams, text
@@ -285,10 +310,8 @@ def _print_text(
     statuses: Counter[Status] = Counter()
     for outcome in outcomes:
         line.erase()
-        if diff:
-            from ampify.report import diff as diff_report
-
-            streams.write_diff(diff_report.render(outcome))
+        if write_diff is not None:
+            write_diff(outcome)
         for said in text.lines(outcome, done=done, verbose=verbose, quiet=quiet):
             streams.write_text(said)
         statuses[outcome.result.status] += 1
@@ -296,6 +319,13 @@ def _print_text(
     line.erase()
     if not quiet:
         streams.write_text(text.summary(statuses, done=done))
+
+
+def _print_diff(explain: bool, color: "Choice", outcome: "Outcome") -> None:
+    """Print the diff of a file that is, or would be, converted."""
+    from ampify.report import colour, diff, streams
+
+    streams.write_diff(diff.render(outcome, explain=explain), coloured=colour.wanted(color))
 
 
 def _print_report(report: str, outcomes: "Iterable[Outcome]", *, done: bool) -> "Iterator[Outcome]":
