@@ -38,9 +38,9 @@ def describe(code: str) -> Described:
     for rule in (rule for rule in RULES if rule.code == code):
         name, short = rule.name, rule.hazard
     if code in MISTAKES:
-        name, short = MISTAKES[code].name, MISTAKES[code].message
+        name, short = MISTAKES[code].name, MISTAKES[code].text.strip().partition("\n\n")[0]
     elif code in EDITS:
         short = EDITS[code]
     elif code in NOTES or code in REFUSALS:
         short = (NOTES.get(code) or REFUSALS[code])[0].removesuffix(": {}")
-    return Described(code, name, short.replace("{}", "…"), page)
+    return Described(code, name, " ".join(short.replace("{}", "…").split()), page)

@@ -1,0 +1,124 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const stops = () => [...document.querySelectorAll(".say")];
+  const files = () => [...document.querySelectorAll(".file")];
+  const position = document.querySelector(".position");
+  const help = document.getElementById("help");
+  let from = null; // the edit whose page of the manual was gone to
+
+  const store = {
+    get() { try { return localStorage.getItem("ampify-theme"); } catch { return null; } },
+    set(theme) { try { localStorage.setItem("ampify-theme", theme); } catch { /* a private window */ } },
+  };
+
+  function isDark() {
+    return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  }
+
+  function setTheme(theme) {
+    if (theme === "light" || theme === "dark") root.dataset.theme = theme;
+  }
+
+  // Elements that are not on the page, as their file is closed, have no place of their own: that of the file counts.
+  function top(element) {
+    const details = element.closest("details:not([open])");
+    return (details || element).getBoundingClientRect().top;
+  }
+
+  function current(elements) {
+    const focused = document.activeElement;
+    const at = elements.findIndex((element) => element === focused || element.contains(focused));
+    if (at >= 0) return at;
+    const upper = document.querySelector(".top").offsetHeight + 1;
+    const below = elements.findIndex((element) => top(element) > upper);
+    return (below < 0 ? elements.length : below) - 0.5; // between two
+  }
+
+  function go(elements, step, block) {
+    if (!elements.length) return;
+    const now = current(elements);
+    const to = step > 0 ? Math.floor(now + 1) : Math.ceil(now - 1);
+    if (to < 0 || to >= elements.length) return;
+    show(elements[to], block);
+  }
+
+  function show(element, block) {
+    const details = element.closest("details");
+    if (details) details.open = true;
+    const target = element.matches(".file") ? element.querySelector("summary") : element;
+    target.focus({ preventScroll: true });
+    element.scrollIntoView({ block });
+    told();
+  }
+
+  function told() {
+    const all = stops();
+    const at = all.indexOf(document.activeElement);
+    position.textContent = at < 0 ? `${all.length} to look at` : `${at + 1} of ${all.length}`;
+  }
+
+  function back() {
+    if (!from) return;
+    show(from, "center");
+    from = null;
+  }
+
+  const actions = {
+    next: () => go(stops(), 1, "center"),
+    previous: () => go(stops(), -1, "center"),
+    nextFile: () => go(files(), 1, "start"),
+    previousFile: () => go(files(), -1, "start"),
+    toggle() {
+      const file = document.activeElement.closest(".file") || files()[Math.floor(current(files()))];
+      if (!file) return;
+      const details = file.querySelector("details");
+      details.open = !details.open;
+      if (!details.open) details.querySelector("summary").focus();
+    },
+    manual() {
+      const said = document.activeElement.closest(".say");
+      if (said && document.activeElement === said) said.querySelector("a").click();
+    },
+    back,
+    theme() {
+      const theme = isDark() ? "light" : "dark";
+      setTheme(theme);
+      store.set(theme);
+    },
+    help() { if (help.open) help.close(); else help.showModal(); },
+  };
+
+  const keys = {
+    j: "next", n: "next", k: "previous", p: "previous", f: "nextFile", F: "previousFile",
+    o: "toggle", Enter: "manual", b: "back", t: "theme", "?": "help",
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, textarea, select")) return;
+    const action = keys[event.key];
+    if (!action || (help.open && action !== "help")) return;
+    if (event.key === "Enter" && !event.target.matches(".say")) return; // links and buttons have a use for it
+    event.preventDefault();
+    actions[action]();
+  });
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-do]");
+    if (button) actions[button.dataset.do]();
+    const link = event.target.closest(".say a.id");
+    if (link) from = link.closest(".say");
+  });
+
+  document.addEventListener("focusin", told);
+  addEventListener("hashchange", () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const details = target && target.querySelector(":scope > details");
+    if (details) details.open = true;
+    if (target) target.focus({ preventScroll: true });
+  });
+
+  setTheme(store.get());
+  document.querySelector(".tools").hidden = false;
+  told();
+})();

@@ -1,0 +1,126 @@
+"""Side by side: which line of the original stands beside which of the converted file, and what differs within them."""
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+CONTEXT = 3  # lines that are shown round what is changed or spoken of
+_LARGEST = 2_500  # pairs of lines of one change that are compared with each other
+_ALIKE = 0.3  # how much two lines have to have in common to stand beside each other, of 1
+_WORD = re.compile(r"\w+")
+_PIECE = re.compile(r"\w+|.", re.DOTALL)
+_SCOPE = re.compile(r"\s*(?:async\s+def|def|class)\s")
+
+
+class Row(NamedTuple):
+    """Two lines beside each other, counted from 0; None where there is none. `at` is the line of the original, counted from 1,
+    that stands here, or before which the new line was put."""
+
+    old: int | None
+    new: int | None
+    changed: bool
+    at: int
+
+
+class Hunk(NamedTuple):
+    """Rows that are shown together, how many before them are not, and the function or class that they begin in."""
+
+    rows: tuple[Row, ...]
+    hidden: int
+    scope: str
+
+
+def rows(before: Sequence[str], after: Sequence[str]) -> list[Row]:
+    """All lines of both files, side by side."""
+    found: list[Row] = []
+    for kind, i, j, k, m in SequenceMatcher(None, before, after).get_opcodes():
+        if kind == "equal":
+            found += [Row(a, b, False, a + 1) for a, b in zip(range(i, j), range(k, m), strict=True)]
+            continue
+        at = i + 1
+        for a, b in _aligned(before[i:j], after[k:m]):
+            at = i + a + 1 if a is not None else at
+            found.append(Row(i + a if a is not None else None, k + b if b is not None else None, True, at))
+            at += a is not None
+    return found
+
+
+def hunks(found: Sequence[Row], spoken_of: set[int], before: Sequence[str]) -> list[Hunk]:
+    """The rows that are worth showing: what is changed, or `spoken_of` by its line (from 1), and some lines around."""
+    wanted = [n for n, row in enumerate(found) if row.changed or (row.old is not None and row.old + 1 in spoken_of)]
+    spans: list[list[int]] = []
+    for number in wanted:
+        first, end = max(0, number - CONTEXT), min(len(found), number + CONTEXT + 1)
+        if spans and first <= spans[-1][1] + 1:  # not for the sake of one line
+            spans[-1][1] = end
+        else:
+            spans.append([first, end])
+    shown, result = 0, []
+    for first, end in spans:
+        result.append(Hunk(tuple(found[first:end]), first - shown, _scope(before, found[first].at - 1) if first > shown else ""))
+        shown = end
+    if spans and shown < len(found):
+        result.append(Hunk((), len(found) - shown, ""))
+    return result
+
+
+def differences(old: str, new: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The stretches of two lines, in characters, that are not in the other."""
+    a, b = _PIECE.findall(old), _PIECE.findall(new)
+    if len(a) * len(b) > 1_000_000:
+        return [], []
+    olds: list[tuple[int, int]] = []
+    news: list[tuple[int, int]] = []
+    for kind, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if kind != "equal":
+            _add(olds, len("".join(a[:i])), len("".join(a[:j])))
+            _add(news, len("".join(b[:k])), len("".join(b[:m])))
+    return olds, news
+
+
+def _add(stretches: list[tuple[int, int]], start: int, end: int) -> None:
+    if start < end:
+        stretches.append((start, end))
+
+
+def _scope(before: Sequence[str], line: int) -> str:
+    """The last line above that begins a function or class."""
+    return next((text.strip() for text in reversed(before[: max(0, line)]) if _SCOPE.match(text)), "")
+
+
+def _aligned(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int | None, int | None]]:
+    """The lines of one change beside each other, so that they have the most in common; those that resemble none stand alone."""
+    if len(old) * len(new) > _LARGEST:
+        yield from ((n if n < len(old) else None, n if n < len(new) else None) for n in range(max(len(old), len(new))))
+        return
+    words = [_words(line) for line in old], [_words(line) for line in new]
+    alike = [[_alike(a, b, x, y) for b, y in zip(new, words[1], strict=True)] for a, x in zip(old, words[0], strict=True)]
+    best = [[0.0] * (len(new) + 1) for _ in range(len(old) + 1)]  # what the lines from here on have in common at most
+    for i in reversed(range(len(old))):
+        for k in reversed(range(len(new))):
+            together = best[i + 1][k + 1] + alike[i][k] if alike[i][k] >= _ALIKE else 0.0
+            best[i][k] = max(best[i + 1][k], best[i][k + 1], together)
+    i = k = 0
+    while i < len(old) or k < len(new):
+        both = i < len(old) and k < len(new)
+        if both and alike[i][k] >= _ALIKE and best[i][k] == best[i + 1][k + 1] + alike[i][k]:
+            yield i, k
+            i, k = i + 1, k + 1
+        elif i < len(old) and (k == len(new) or best[i][k] == best[i + 1][k]):
+            yield i, None
+            i += 1
+        else:
+            yield None, k
+            k += 1
+
+
+def _words(line: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(line))
+
+
+def _alike(a: str, b: str, x: frozenset[str], y: frozenset[str]) -> float:
+    if a.strip() == b.strip():
+        return 1.0 if a.strip() else 0.5
+    shared = len(x & y)
+    return 0.45 * (shared / len(x | y) + shared / min(len(x), len(y))) if shared else 0.0
