@@ -26,13 +26,15 @@
     return (details || element).getBoundingClientRect().top;
   }
 
+  // Where among the elements we are: at the one with the focus, unless it was scrolled away from; else between two.
   function current(elements) {
     const focused = document.activeElement;
-    const at = elements.findIndex((element) => element === focused || element.contains(focused));
-    if (at >= 0) return at;
     const upper = document.querySelector(".top").offsetHeight + 1;
+    const { top: above, bottom } = focused.getBoundingClientRect();
+    const at = elements.findIndex((element) => element === focused || element.contains(focused));
+    if (at >= 0 && bottom > upper && above < innerHeight) return at;
     const below = elements.findIndex((element) => top(element) > upper);
-    return (below < 0 ? elements.length : below) - 0.5; // between two
+    return (below < 0 ? elements.length : below) - 0.5;
   }
 
   function go(elements, step, block) {
