@@ -63,13 +63,13 @@ def test_the_readme_s_example() -> None:
 
 def test_reasons_stand_above_the_lines_that_they_are_for() -> None:
     old = "".join(f"line {n}\n" for n in range(1, 30))
-    page = _page(_edited(old, old.replace("line 5\n", "5\n").replace("line 20\n", "line 20\nmore\n"), (5, 5), (21, 21)))
+    page = _page(_edited(old, old.replace("line 7\n", "7\n").replace("line 20\n", "line 20\nmore\n"), (7, 7), (21, 21)))
     told = []
     for row in page.one("table", "code").one("tbody").all("tr"):
         told.append(
             "gap" if "gap" in row.classes else "said" if "said" in row.classes else row.text if "changed" in row.classes else ""
         )
-    assert [t for t in told if t] == ["gap", "said", "line 55", "gap", "said", "more", "gap"]
+    assert [t for t in told if t] == ["gap", "said", "line 77", "gap", "said", "more", "gap"]
 
 
 def test_a_refusal_is_below_its_line() -> None:
@@ -219,11 +219,27 @@ def test_lines_stand_beside_those_that_they_became() -> None:
 
 def test_hunks_have_what_is_changed_or_spoken_of_and_lines_around() -> None:
     old = [f"line {n}\n" for n in range(1, 51)]
-    old[20] = "def here():\n"
     new = [*old[:40], "new\n", *old[40:]]
     found = hunks(rows(old, new), {3}, old)
-    assert [(h.hidden, h.scope, len(h.rows)) for h in found] == [(0, "", 6), (31, "def here():", 7), (7, "", 0)]
+    assert [(h.hidden, len(h.rows)) for h in found] == [(0, 6), (31, 7), (7, 0)]
     assert hunks(rows(old, old), set(), old) == []
+    assert [(h.hidden, len(h.rows)) for h in hunks(rows(old, old), {5, 13, 46}, old)] == [(0, 16), (26, 8)], "no gap is one line"
+
+
+@pytest.mark.parametrize(
+    ("above", "scope"),
+    [
+        ("class A:\n    def f(self):\n        for x in y:\n            pass\n", "def f(self):"),
+        ("class A:\n    def f(self):\n        pass\n\n    def g(self):\n        pass\n        if x:\n", "def g(self):"),
+        ("class A:\n\tdef f(self):\n\t\tpass\n\n\tasync def g(self):\n\t\tif x:\n", "async def g(self):"),
+        ("def f(self):\n    pass\n\nfor x in y:\n    with z:\n", ""),
+        ("x = 1\n" * 4, ""),
+    ],
+)
+def test_a_gap_names_the_function_that_goes_on_behind_it(above: str, scope: str) -> None:
+    old = [*above.splitlines(keepends=True), *["            pass\n"] * 9, "            x = 1\n"]
+    found = hunks(rows(old, [*old[:-1], "            x = 2\n"]), set(), old)
+    assert [h.scope for h in found] == [scope]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def hunks(found: Sequence[Row], spoken_of: set[int], before: Sequence[str]) -> l
     spans: list[list[int]] = []
     for number in wanted:
         first, end = max(0, number - CONTEXT), min(len(found), number + CONTEXT + 1)
-        if spans and first <= spans[-1][1] + 1:  # not for the sake of one line
+        first, end = first if first > 1 else 0, end if end < len(found) - 1 else len(found)  # one line is shown, not counted
+        if spans and first <= spans[-1][1] + 1:
             spans[-1][1] = end
         else:
             spans.append([first, end])
@@ -85,8 +86,19 @@ def _add(stretches: list[tuple[int, int]], start: int, end: int) -> None:
 
 
 def _scope(before: Sequence[str], line: int) -> str:
-    """The last line above that begins a function or class."""
-    return next((text.strip() for text in reversed(before[: max(0, line)]) if _SCOPE.match(text)), "")
+    """The function or class that a line (from 0) is in, as its first line says; empty at the top level."""
+    inner = next((_indent(text) for text in before[line:] if text.strip()), 0)
+    for text in reversed(before[:line]):
+        if text.strip() and _indent(text) < inner:
+            if _SCOPE.match(text):
+                return text.strip()
+            inner = _indent(text)
+    return ""
+
+
+def _indent(line: str) -> int:
+    expanded = line.expandtabs(8)
+    return len(expanded) - len(expanded.lstrip())
 
 
 def _aligned(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int | None, int | None]]:
