@@ -28,7 +28,7 @@ def render(outcomes: Iterable[Outcome], *, done: bool) -> Iterator[bytes]:
 
 def _annotations(outcome: Outcome, done: bool) -> Iterator[str]:
     # Absolute: the runner makes it relative to the repository, wherever in it the step runs.
-    file = os.path.abspath(outcome.path)
+    file = "".join(c if c in "\r\n" or "\ud800" <= c <= "\udfff" else printable(c) for c in os.path.abspath(outcome.path))
     for group in _groups(outcome.result.edits):
         codes = ", ".join(dict.fromkeys(edit.code for edit in group))
         what = "converted" if done else "would convert"
