@@ -119,6 +119,25 @@ def test_from_an_edit_to_its_page_and_back(wide: Browser, page: Path) -> None:
     assert _focused(wide) == where
 
 
+def test_gaps_open(wide: Browser, page: Path) -> None:
+    wide.open(page)
+    while wide.run("const more = document.querySelector('button.more'); if (more) more.click(); return !!more"):
+        pass
+    cells = "[...document.querySelectorAll('#{} tbody tr')].map(r => [...r.querySelectorAll('td:not(.ln):not([colspan])')])"
+    colours = "[...document.querySelectorAll('#{} td.ins span, #{} td:not(.ins) > span')].length"
+    for number, outcome in enumerate((o for o in _outcomes() if o.result.edits or o.result.diagnostics), 1):
+        code = wide.run(f"return {cells.format(f'file-{number}')}.map(r => r.map(c => c.textContent))")
+        before = [row[0] for row in code if row]
+        after = [row[-1] for row in code if row]
+        lines = outcome.before.decode().splitlines()
+        assert [line for line in before if line] == [line for line in lines if line]
+        assert [line for line in after if line] == [line for line in outcome.result.output.decode().splitlines() if line]
+        numbers = wide.run(f"return [...document.querySelectorAll('#file-{number} tr td.ln:first-child')].map(e => e.dataset.n)")
+        assert [int(n) for n in numbers if n] == [*range(1, len(lines) + 1)]
+        assert wide.run(f"return {colours.format(f'file-{number}', f'file-{number}')}") > 10
+    assert wide.said() == []
+
+
 def test_help_shows_the_keys_that_there_are(wide: Browser, page: Path) -> None:
     wide.open(page)
     wide.press("?")

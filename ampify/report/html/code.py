@@ -48,7 +48,7 @@ def render(outcome: Outcome) -> File:
     placed = [s for s in findings if s not in apart]
     rows = sides.rows(before, after)
     hunks = sides.hunks(rows, {said.first for said in placed}, before)
-    table = _Table(before, after, both, _above(rows, edits), placed)
+    table = _Table(before, after, both, rows, _above(rows, edits), placed)
     body = "".join(f'<div class="apart">{_paragraph(said)}</div>' for said in apart) + "".join(table.render(hunks))
     added = sum(row.changed and row.new is not None for row in rows)
     removed = sum(row.changed and row.old is not None for row in rows)
@@ -78,9 +78,15 @@ class _Table:
     """The lines of a file, in two columns (or in one, of a file that stays as it is)."""
 
     def __init__(
-        self, before: Sequence[str], after: Sequence[str], both: bool, above: dict[int, list[Said]], placed: Iterable[Said]
+        self,
+        before: Sequence[str],
+        after: Sequence[str],
+        both: bool,
+        rows: Sequence[Row],
+        above: dict[int, list[Said]],
+        placed: Iterable[Said],
     ) -> None:
-        self._before, self._after, self._both = before, after, both
+        self._before, self._after, self._both, self._rows = before, after, both, rows
         self._colours = highlight(before), highlight(after) if both else []
         self._above = above
         self._below: dict[int, list[Said]] = defaultdict(list)  # by the line, from 1
@@ -98,8 +104,8 @@ class _Table:
         number = 0
         for hunk in hunks:
             if hunk.hidden:
+                yield self._gap(hunk, self._rows[number : number + hunk.hidden])
                 number += hunk.hidden
-                yield self._gap(hunk)
             for row in hunk.rows:
                 if number in self._above:
                     yield self._say(self._above[number])
@@ -109,10 +115,17 @@ class _Table:
                 number += 1
         yield "</tbody></table>"
 
-    def _gap(self, hunk: Hunk) -> str:
+    def _gap(self, hunk: Hunk, rows: Sequence[Row]) -> str:
+        """What is not shown, as nothing in it is changed: in attributes, of which the page's program makes rows if asked."""
         count = f"{hunk.hidden} line{'s' * (hunk.hidden != 1)}"
         scope = f" <code>{markup.line(hunk.scope + chr(10))}</code>" if hunk.scope else ""
-        return f'<tr class="gap"><td colspan="{self._width}">{count}{scope}</td></tr>'
+        numbers = [row.old for row in rows if row.old is not None]
+        text, colours = markup.packed([self._before[n] for n in numbers], [self._colours[0][n] for n in numbers])
+        first = f'data-old="{numbers[0] + 1}"' + (f' data-new="{(rows[0].new or 0) + 1}"' if self._both else "")
+        return (
+            f'<tr class="gap" {first} data-lines="{text}" data-colours="{colours}">'
+            f'<td colspan="{self._width}"><span class="more">{count}</span>{scope}</td></tr>'
+        )
 
     def _say(self, said: Sequence[Said]) -> str:
         return f'<tr class="said {said[0].kind}"><td colspan="{self._width}">{"".join(map(_paragraph, said))}</td></tr>'

@@ -47,6 +47,23 @@ def line(shown: str, stretches: Sequence[Stretch] = (), marks: Sequence[tuple[in
     return "".join(out) + ("</mark>" if marked else "") + end
 
 
+def packed(lines: Sequence[str], colours: Sequence[Sequence[Stretch]]) -> tuple[str, str]:
+    """Lines for an attribute, and their colours for another: how far a stretch is from the one before, how long it is, and its
+    kind. What has unprintable characters, or is very long, has no colours."""
+    texts: list[str] = []
+    kinds: list[str] = []
+    for shown, stretches in zip(lines, colours, strict=True):
+        code = shown.rstrip("\r\n")
+        plain = code.replace("\t", "").isprintable() and len(code) <= LONGEST
+        at, said = 0, ""
+        for stretch in stretches if plain else ():
+            said += f"{stretch.start - at}_{stretch.end - stretch.start}{stretch.kind}"
+            at = stretch.end
+        texts.append(escape("\t".join(map(printable, code[:LONGEST].split("\t")))) + ("" if len(code) <= LONGEST else "…"))
+        kinds.append(said)
+    return "\n".join(texts), " ".join(kinds)
+
+
 def block(code: str) -> str:
     """A piece of Python of several lines."""
     lines = code.splitlines(keepends=True)

@@ -60,6 +60,41 @@
     position.textContent = at < 0 ? `${all.length} to look at` : `${at + 1} of ${all.length}`;
   }
 
+  // Rows for the lines of a gap, in place of it.
+  function open(gap) {
+    const { old, new: now, lines, colours } = gap.dataset;
+    const kinds = colours.split(" ");
+    const rows = lines.split("\n").map((line, number) => {
+      const row = document.createElement("tr");
+      for (const first of now ? [old, now] : [old]) {
+        const label = row.insertCell();
+        label.className = "ln";
+        label.dataset.n = Number(first) + number;
+        colour(row.insertCell(), line, kinds[number]);
+      }
+      return row;
+    });
+    gap.replaceWith(...rows);
+    rows[0].lastChild.tabIndex = -1;
+    rows[0].lastChild.focus({ preventScroll: true });
+  }
+
+  function colour(cell, line, kinds) {
+    let at = 0;
+    for (const [, plain, length, kind] of kinds.matchAll(/(\d+)_(\d+)([a-z])/g)) {
+      const start = at + Number(plain);
+      const span = document.createElement("span");
+      span.className = kind;
+      span.textContent = characters(line, start, start + Number(length));
+      cell.append(characters(line, at, start), span);
+      at = start + Number(length);
+    }
+    cell.append(characters(line, at));
+  }
+
+  // Characters as Python counts them.
+  function characters(line, start, end) { return [...line].slice(start, end).join(""); }
+
   function back() {
     if (!from) return;
     show(from, "center");
@@ -108,6 +143,8 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-do]");
     if (button) actions[button.dataset.do]();
+    const more = event.target.closest("button.more");
+    if (more) open(more.closest("tr"));
     const link = event.target.closest(".say a.id");
     if (link) from = link.closest(".say");
   });
@@ -120,6 +157,14 @@
     if (target) target.focus({ preventScroll: true });
   });
 
+  for (const count of document.querySelectorAll("span.more")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "more";
+    button.title = "Show these lines";
+    button.append(...count.childNodes);
+    count.replaceWith(button);
+  }
   setTheme(store.get());
   document.querySelector(".tools").hidden = false;
   told();
