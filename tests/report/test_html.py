@@ -183,6 +183,14 @@ def test_long_lines_are_cut_and_say_so() -> None:
     assert "98,009 characters more" in read(data).text
 
 
+def test_long_gaps_are_counted_only() -> None:
+    for lines, there in ((1_500, True), (2_500, False)):
+        old = "x = 1\n" * lines + "b = 1\n"
+        gap = _page(_edited(old, old.replace("b = 1", "b = 2"), (lines + 1, lines + 1))).one("tr", "gap")
+        assert gap.text == f"{lines - 3:,} lines"
+        assert ("data-lines" in gap.attributes) == there
+
+
 def test_many_files_are_quick_and_no_larger_than_what_changes() -> None:
     source = README.read_bytes()
     result = convert(source)

@@ -12,6 +12,7 @@ from ampify.report.html.highlight import Stretch, highlight
 from ampify.report.html.sides import Hunk, Row
 from ampify.report.sources import decoded, original
 
+LONGEST_GAP = 2_000  # lines that are there to be opened: a page is no archive
 _WHOLE_FILE = frozenset({BUG, UNREADABLE, UNWRITABLE})
 
 
@@ -117,15 +118,15 @@ class _Table:
 
     def _gap(self, hunk: Hunk, rows: Sequence[Row]) -> str:
         """What is not shown, as nothing in it is changed: in attributes, of which the page's program makes rows if asked."""
-        count = f"{hunk.hidden} line{'s' * (hunk.hidden != 1)}"
+        count = f"{hunk.hidden:,} line{'s' * (hunk.hidden != 1)}"
         scope = f" <code>{markup.line(hunk.scope + chr(10))}</code>" if hunk.scope else ""
-        numbers = [row.old for row in rows if row.old is not None]
-        text, colours = markup.packed([self._before[n] for n in numbers], [self._colours[0][n] for n in numbers])
-        first = f'data-old="{numbers[0] + 1}"' + (f' data-new="{(rows[0].new or 0) + 1}"' if self._both else "")
-        return (
-            f'<tr class="gap" {first} data-lines="{text}" data-colours="{colours}">'
-            f'<td colspan="{self._width}"><span class="more">{count}</span>{scope}</td></tr>'
-        )
+        data = ""
+        if hunk.hidden <= LONGEST_GAP:
+            numbers = [row.old for row in rows if row.old is not None]
+            text, colours = markup.packed([self._before[n] for n in numbers], [self._colours[0][n] for n in numbers])
+            new = f' data-new="{(rows[0].new or 0) + 1}"' if self._both else ""
+            data = f' data-old="{numbers[0] + 1}"{new} data-lines="{text}" data-colours="{colours}"'
+        return f'<tr class="gap"{data}><td colspan="{self._width}"><span class="more">{count}</span>{scope}</td></tr>'
 
     def _say(self, said: Sequence[Said]) -> str:
         return f'<tr class="said {said[0].kind}"><td colspan="{self._width}">{"".join(map(_paragraph, said))}</td></tr>'

@@ -157,7 +157,7 @@
     if (target) target.focus({ preventScroll: true });
   });
 
-  for (const count of document.querySelectorAll("span.more")) {
+  for (const count of document.querySelectorAll("tr[data-lines] span.more")) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "more";

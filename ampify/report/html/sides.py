@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 CONTEXT = 3  # lines that are shown round what is changed or spoken of
 _LARGEST = 2_500  # pairs of lines of one change that are compared with each other
+_LONGEST = 250_000  # pairs of words of two lines that are
 _ALIKE = 0.3  # how much two lines have to have in common to stand beside each other, of 1
 _WORD = re.compile(r"\w+")
 _PIECE = re.compile(r"\w+|.", re.DOTALL)
@@ -33,6 +34,8 @@ class Hunk(NamedTuple):
 
 def rows(before: Sequence[str], after: Sequence[str]) -> list[Row]:
     """All lines of both files, side by side."""
+    if before is after:
+        return [Row(n, n, False, n + 1) for n in range(len(before))]
     found: list[Row] = []
     for kind, i, j, k, m in SequenceMatcher(None, before, after).get_opcodes():
         if kind == "equal":
@@ -69,7 +72,7 @@ def hunks(found: Sequence[Row], spoken_of: set[int], before: Sequence[str]) -> l
 def differences(old: str, new: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """The stretches of two lines, in characters, that are not in the other."""
     a, b = _PIECE.findall(old), _PIECE.findall(new)
-    if len(a) * len(b) > 1_000_000:
+    if len(a) * len(b) > _LONGEST:
         return [], []
     olds: list[tuple[int, int]] = []
     news: list[tuple[int, int]] = []
