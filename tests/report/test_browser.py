@@ -138,6 +138,16 @@ def test_gaps_open(wide: Browser, page: Path) -> None:
     assert wide.said() == []
 
 
+def test_a_number_leads_to_the_first_of_its_kind(wide: Browser, page: Path) -> None:
+    wide.open(page)
+    wide.run("document.querySelectorAll('.file details').forEach((d) => { d.open = false; })")
+    for kind, code in (("finding", "AMP902"), ("edit", "AMP104")):
+        wide.run(f"document.querySelector('.count a[href=\"#{kind}-{code}\"]').click()")
+        wide.run("return new Promise((done) => setTimeout(done, 200))")
+        assert wide.run("return document.activeElement.id") == f"{kind}-{code}"
+        assert _in_sight(wide)
+
+
 def test_help_shows_the_keys_that_there_are(wide: Browser, page: Path) -> None:
     wide.open(page)
     wide.press("?")

@@ -58,7 +58,7 @@ def test_the_readme_s_example() -> None:
     assert all(line in source.decode().split("\n") for line in before)
     codes = {edit.code for edit in result.edits}
     assert {article.attributes["id"] for article in page.all("article")} == codes
-    assert {row.one("a").text for row in page.one("table", "codes").one("tbody").all("tr")} == codes
+    assert {row.one("a", "id").text for row in page.one("table", "codes").one("tbody").all("tr")} == codes
 
 
 def test_reasons_stand_above_the_lines_that_they_are_for() -> None:

@@ -24,7 +24,8 @@ class Said(NamedTuple):
     first: int
     last: int
     message: str
-    help: str = ""
+    help: str
+    anchor: str
 
 
 class File(NamedTuple):
@@ -37,14 +38,16 @@ class File(NamedTuple):
     removed: int
 
 
-def render(outcome: Outcome) -> File:
-    """The body of a file's section."""
+def render(outcome: Outcome, known: set[str]) -> File:
+    """The body of a file's section. The first of each kind on the page has an anchor; `known` are those that have been."""
     result = outcome.result
     both = result.status == "converted"
     before = decoded(outcome.before if both else original(outcome)).lines
     after = decoded(result.output).lines if both else before
-    edits = [Said("edit", e.code, e.line, e.end_line, e.message) for e in result.edits]
-    findings = [Said(d.severity, d.code, d.line, d.line, d.message, d.help) for d in result.diagnostics]
+    edits = [Said("edit", e.code, e.line, e.end_line, e.message, "", _anchor("edit", e.code, known)) for e in result.edits]
+    findings = [
+        Said(d.severity, d.code, d.line, d.line, d.message, d.help, _anchor("finding", d.code, known)) for d in result.diagnostics
+    ]
     apart = [s for d, s in zip(result.diagnostics, findings, strict=True) if not _has_place(d, before)]
     placed = [s for s in findings if s not in apart]
     rows = sides.rows(before, after)
@@ -54,6 +57,14 @@ def render(outcome: Outcome) -> File:
     added = sum(row.changed and row.new is not None for row in rows)
     removed = sum(row.changed and row.old is not None for row in rows)
     return File(body, len(edits), Counter(d.severity for d in result.diagnostics), added, removed)
+
+
+def _anchor(kind: str, code: str, known: set[str]) -> str:
+    anchor = f"{kind}-{code}"
+    if anchor in known:
+        return ""
+    known.add(anchor)
+    return anchor
 
 
 def _has_place(diagnostic: Diagnostic, before: Sequence[str]) -> bool:
@@ -160,7 +171,8 @@ def _paragraph(said: Said) -> str:
     lines = f"line {said.first}" if said.first == said.last else f"lines {said.first}–{said.last}"  # noqa: RUF001
     remedy = f'<span class="help">{markup.sentence(said.help)}</span>' if said.help else ""
     severity = f'<span class="severity">{said.kind}</span> ' if said.kind != "edit" else ""
+    anchor = f' id="{said.anchor}"' if said.anchor else ""
     return (
-        f'<p class="say {said.kind}" tabindex="-1"><a class="id" href="#{said.code}">{said.code}</a> {severity}'
+        f'<p class="say {said.kind}"{anchor} tabindex="-1"><a class="id" href="#{said.code}">{said.code}</a> {severity}'
         f'<span class="what">{markup.sentence(said.message)}{remedy}</span> <span class="where">{lines}</span></p>'
     )

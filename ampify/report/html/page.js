@@ -152,9 +152,11 @@
   document.addEventListener("focusin", told);
   addEventListener("hashchange", () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const details = target && target.querySelector(":scope > details");
+    if (!target) return;
+    const details = target.closest("details") || target.querySelector(":scope > details");
     if (details) details.open = true;
-    if (target) target.focus({ preventScroll: true });
+    target.focus({ preventScroll: true });
+    if (target.matches(".say")) target.scrollIntoView({ block: "center" });
   });
 
   for (const count of document.querySelectorAll("tr[data-lines] span.more")) {

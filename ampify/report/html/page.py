@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -31,25 +31,33 @@ def render(outcomes: Iterable[Outcome], *, done: bool) -> Iterator[bytes]:
     finished = list(outcomes)
     shown: list[Shown] = []
     silent: list[tuple[str, Status]] = []
+    known: set[str] = set()
     for outcome in finished:
         path = printable(outcome.path)
         if outcome.result.edits or outcome.result.diagnostics:
-            shown.append(Shown(f"file-{len(shown) + 1}", path, outcome.result.status, code.render(outcome)))
+            shown.append(Shown(f"file-{len(shown) + 1}", path, outcome.result.status, code.render(outcome, known)))
         else:
             silent.append((path, outcome.result.status))
     statuses = Counter(outcome.result.status for outcome in finished)
-    counts = Counter(edit.code for outcome in finished for edit in outcome.result.edits)
-    counts.update(told.code for outcome in finished for told in outcome.result.diagnostics)
-    for part in _parts(shown, silent, statuses, counts, done):
+    edits = Counter(edit.code for outcome in finished for edit in outcome.result.edits)
+    findings = Counter(told.code for outcome in finished for told in outcome.result.diagnostics)
+    meanings = {edit.code: edit.message for outcome in reversed(finished) for edit in reversed(outcome.result.edits)}
+    tables = _codes("finding", findings, {code: describe(code).short for code in findings}) + _codes("edit", edits, meanings)
+    summary = _summary(statuses, tables, done)
+    for part in _parts(shown, silent, _title(statuses, done), summary, sorted({*edits, *findings}), done):
         # Lone surrogates are escaped before; whatever else there were would be no reason to show nothing.
         yield part.encode("utf-8", "backslashreplace")
 
 
 def _parts(
-    shown: Sequence[Shown], silent: Sequence[tuple[str, Status]], statuses: Counter[Status], counts: Counter[str], done: bool
+    shown: Sequence[Shown],
+    silent: Sequence[tuple[str, Status]],
+    title: str,
+    summary: str,
+    codes: Sequence[str],
+    done: bool,
 ) -> Iterator[str]:
     style, script = _asset("page.css"), _asset("page.js")
-    title = _title(statuses, done)
     policy = f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -60,13 +68,13 @@ def _parts(
         '<a class="skip" href="#summary">Skip to the report</a>\n'
     )
     yield _HEADER
-    yield f'<div class="layout">\n{_contents(shown, counts)}\n<main>\n'
-    yield _summary(statuses, counts, title, done)
+    yield f'<div class="layout">\n{_contents(shown)}\n<main>\n'
+    yield summary
     for each in shown:
         yield _section(each, done)
     if silent:
         yield _silent(silent, done)
-    yield _rules(counts)
+    yield _manual(codes)
     yield f"</main>\n</div>\n{_HELP}<script>{script}</script>\n</body>\n</html>\n"
 
 
@@ -122,14 +130,14 @@ _HELP = f"""<dialog id="help" aria-labelledby="help-title">
 """
 
 
-def _contents(shown: Sequence[Shown], counts: Counter[str]) -> str:
+def _contents(shown: Sequence[Shown]) -> str:
     items = "".join(
         f'<li><a href="#{each.anchor}" title="{escape(each.path)}"><span class="dot {_look(each)}"></span>'
         f'<span class="name">{_name(each.path)}</span>'
         f'<span class="count">{each.file.edits + each.file.findings.total()}</span></a></li>'
         for each in shown
     )
-    manual = '<li><a href="#manual"><span class="name">Manual</span></a></li>' if counts else ""
+    manual = '<li><a href="#manual"><span class="name">Manual</span></a></li>' if shown else ""
     return f'<nav class="side" aria-label="Files">\n<ol>{items}{manual}</ol>\n</nav>'
 
 
@@ -144,7 +152,7 @@ def _name(path: str) -> str:
     return f'<span class="folder">{escape(folder + slash).replace("/", "/<wbr>")}</span><wbr>{escape(name)}'
 
 
-def _summary(statuses: Counter[Status], counts: Counter[str], title: str, done: bool) -> str:
+def _summary(statuses: Counter[Status], tables: str, done: bool) -> str:
     present = [(status, words.WORDS[status][0 if done else 1]) for status in words.WORDS if statuses[status]]
     tiles = "".join(f'<li class="{s}"><b>{statuses[s]}</b> <span>{what}</span></li>' for s, what in present)
     at, bars = 0, ""
@@ -152,19 +160,22 @@ def _summary(statuses: Counter[Status], counts: Counter[str], title: str, done: 
         bars += f'<rect class="{status}" x="{at}" y="0" width="{statuses[status]}" height="1"/>'
         at += statuses[status]
     bar = f'<svg class="bar" viewBox="0 0 {max(at, 1)} 1" preserveAspectRatio="none" aria-hidden="true">{bars}</svg>'
-    rows = "".join(
-        f'<tr><td><a class="id" href="#{found.code}">{found.code}</a></td><td>{markup.sentence(found.short)}</td>'
-        f'<td class="count">{counts[found.code]}</td></tr>'
-        for found in map(describe, sorted(counts))
-    )
-    table = (
-        '<table class="codes"><thead><tr><th scope="col">Code</th><th scope="col">What it is</th>'
-        f'<th scope="col" class="count">Times</th></tr></thead><tbody>{rows}</tbody></table>'
-    )
     head = '<section id="summary" tabindex="-1" aria-labelledby="title">\n'
-    return (
-        f'{head}<h1 id="title">{escape(title)}</h1>\n{bar}<ul class="tiles">{tiles}</ul>\n{table if rows else ""}\n</section>\n'
+    body = f'<ul class="tiles">{tiles}</ul>\n<div class="tables">{tables}</div>' if present else ""
+    return f'{head}<h1 id="title">{escape(_title(statuses, done))}</h1>\n{bar}{body}\n</section>\n'
+
+
+def _codes(kind: str, counts: Counter[str], meanings: Mapping[str, str]) -> str:
+    """The codes of a kind with what they mean, and their numbers, which lead to the first of each."""
+    if not counts:
+        return ""
+    rows = "".join(
+        f'<tr><td><a class="id" href="#{code}">{code}</a></td><td>{markup.sentence(meanings[code])}</td>'
+        f'<td class="count"><a href="#{kind}-{code}" title="Go to the first">{counts[code]}</a></td></tr>'
+        for code in sorted(counts)
     )
+    heads = f'<th scope="col" colspan="2">{kind.capitalize()}s</th><th scope="col" class="count">Times</th>'
+    return f'<table class="codes"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 _BADGES: dict[Status, tuple[str, str]] = {  # done, only looked at
@@ -206,11 +217,11 @@ def _silent(silent: Sequence[tuple[str, Status]], done: bool) -> str:
     return f'<section class="silent"><details><summary><h2>{count}</h2></summary><ul>{items}</ul></details></section>\n'
 
 
-def _rules(counts: Counter[str]) -> str:
-    if not counts:
+def _manual(codes: Sequence[str]) -> str:
+    if not codes:
         return ""
     articles = []
-    for found in map(describe, sorted(counts)):
+    for found in map(describe, codes):
         title, _, page = found.page.partition("\n\n")
         kind = title.partition("(")[2].rstrip(")")
         named = f' <span class="rule">{escape(found.name)}</span>' if found.name else ""
