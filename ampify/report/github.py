@@ -37,12 +37,7 @@ def _annotations(outcome: Outcome, done: bool) -> Iterator[str]:
         yield _command("notice", said, file=file, line=group[0].line, endLine=last, title=f"{what}: {codes}")
     for diagnostic in outcome.result.diagnostics:
         said = printable(diagnostic.message) + (f"\n{printable(diagnostic.help)}" if diagnostic.help else "")
-        place: dict[str, str | int] = {
-            "file": file,
-            "line": diagnostic.line,
-            "endLine": diagnostic.line,
-            "col": diagnostic.column,
-        }
+        place: dict[str, str | int] = {"file": file, "line": diagnostic.line, "endLine": diagnostic.line}
         yield _command(LEVELS[diagnostic.severity], said, **place, title=diagnostic.code)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import quote, quote_from_bytes
 
 from ampify import files
-from ampify.diagnostics import Severity
+from ampify.diagnostics import Diagnostic, Severity
 from ampify.job import Outcome
 from ampify.report import paths
-from ampify.report.rules import describe
+from ampify.report.rules import FAILURES, describe
 from ampify.report.sources import Text, decoded, original
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -62,7 +62,9 @@ class _Run:
         for told in result.diagnostics:
             message = f"{told.message}\n{told.help}" if told.help else told.message
             line = _within(told.line, text)
-            region = {"startLine": line, "startColumn": told.column} if line == told.line else {"startLine": line}
+            region = {"startLine": line}
+            if line == told.line and (column := _column(told, text)):
+                region["startColumn"] = column
             self._result(told.code, LEVELS[told.severity], message, place, region, text, seen)
 
     def _result(
@@ -139,6 +141,17 @@ def _location(path: str) -> Json:
 def _within(line: int, text: Text) -> int:
     """A line that there is: what is inserted behind the last one is at that."""
     return max(1, min(line, len(text.lines)))
+
+
+def _column(told: Diagnostic, text: Text) -> int:
+    """The column of a diagnostic in characters: syntax trees count bytes of UTF-8. Errors of the parser count either; 0 where
+    that makes a difference."""
+    line = text.lines[told.line - 1] if text.lines else ""
+    if line.isascii():
+        return told.column
+    if told.code in FAILURES:
+        return 0
+    return len(line.encode("utf-8", "surrogatepass")[: told.column - 1].decode("utf-8", "ignore")) + 1
 
 
 # fixes ----------------------------------------------------------------------------------------------------

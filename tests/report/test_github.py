@@ -65,7 +65,7 @@ def test_severities_are_levels() -> None:
     assert [(level, message) for level, _, message in commands] == [
         (level, "a reason\na remedy") for level in ("error", "warning", "notice")
     ]
-    assert commands[0][1] == {"file": os.path.abspath("x.py"), "line": "4", "endLine": "4", "col": "9", "title": "AMP901"}
+    assert commands[0][1] == {"file": os.path.abspath("x.py"), "line": "4", "endLine": "4", "title": "AMP901"}
     assert plain == ["ampify: 1 file refused."]
 
 

@@ -77,6 +77,16 @@ def test_every_severity_place_and_remedy() -> None:
     assert len({each["partialFingerprints"]["codeAndLine/v1"] for each in found}) == 3
 
 
+def test_columns_are_characters(ampify: Ampify) -> None:
+    script = TRAINING_SCRIPT.replace("loss.backward()", "é = '𝕏é'; loss.backward(create_graph=True)")
+    (found,) = logs.results(json.loads(ampify("--check", "--format", "sarif", "-", stdin=script.encode()).stdout))
+    region = found["locations"][0]["physicalLocation"]["region"]
+    assert script.splitlines()[region["startLine"] - 1][region["startColumn"] - 1 :] == "loss.backward(create_graph=True)"
+    (found,) = logs.results(json.loads(ampify("--check", "--format", "sarif", "-", stdin="é = '𝕏é'; x = (1 2".encode()).stdout))
+    assert found["ruleId"] == "AMP992"
+    assert found["locations"][0]["physicalLocation"]["region"] == {"startLine": 1}
+
+
 def test_a_mark_stays_when_lines_move() -> None:
     def mark(source: bytes, line: int) -> str:
         told = Diagnostic("AMP905", "error", line, 1, "a reason")
