@@ -61,6 +61,18 @@ def test_the_readme_s_example() -> None:
     assert {row.one("a", "id").text for row in page.one("table", "codes").one("tbody").all("tr")} == codes
 
 
+def test_what_is_only_indented_is_no_change_of_its_own() -> None:
+    old = "x = 1\n\ny = 2\nz = 3\n"
+    page = _page(_edited(old, "with autocast():\n    x = 1\n\n    y = 2\nzz = 3\n", (1, 3), (4, 4)))
+    cells = [cell for row in page.one("table", "code").one("tbody").all("tr") for cell in row.all("td")]
+    assert [cell.text for cell in cells if "ins" in cell.classes] == ["with autocast():", "zz = 3"]
+    assert [cell.text for cell in cells if "del" in cell.classes] == ["z = 3"]
+    assert [(cell.text, cell.one("mark").text) for cell in cells if "shift" in cell.classes] == [
+        ("    x = 1", "    "),
+        ("    y = 2", "    "),
+    ]
+
+
 def test_reasons_stand_above_the_lines_that_they_are_for() -> None:
     old = "".join(f"line {n}\n" for n in range(1, 30))
     page = _page(_edited(old, old.replace("line 7\n", "7\n").replace("line 20\n", "line 20\nmore\n"), (7, 7), (21, 21)))

@@ -149,9 +149,10 @@ class _Table:
         marks: tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int]]] = ((), ())
         if row.changed and row.old is not None and row.new is not None:
             marks = sides.differences(self._before[row.old], self._after[row.new])
-        old = self._side(row.old, self._before, self._colours[0], marks[0], "del" if row.changed else "")
-        new = self._side(row.new, self._after, self._colours[1], marks[1], "ins" if row.changed else "")
-        return ('<tr class="changed">' if row.changed else "<tr>") + f"{old}{new}</tr>"
+        real = row.changed and not row.indented
+        old = self._side(row.old, self._before, self._colours[0], marks[0], "del" if real else "")
+        new = self._side(row.new, self._after, self._colours[1], marks[1], "ins" if real else "shift" if row.indented else "")
+        return ('<tr class="changed">' if real else "<tr>") + f"{old}{new}</tr>"
 
     @staticmethod
     def _side(

@@ -16,12 +16,13 @@ _SCOPE = re.compile(r"\s*(?:async\s+def|def|class)\s")
 
 class Row(NamedTuple):
     """Two lines beside each other, counted from 0; None where there is none. `at` is the line of the original, counted from 1,
-    that stands here, or before which the new line was put."""
+    that stands here, or before which the new line was put. Of what is `changed` some is only indented otherwise."""
 
     old: int | None
     new: int | None
     changed: bool
     at: int
+    indented: bool = False
 
 
 class Hunk(NamedTuple):
@@ -43,8 +44,11 @@ def rows(before: Sequence[str], after: Sequence[str]) -> list[Row]:
             continue
         at = i + 1
         for a, b in _aligned(before[i:j], after[k:m]):
-            at = i + a + 1 if a is not None else at
-            found.append(Row(i + a if a is not None else None, k + b if b is not None else None, True, at))
+            if a is None or b is None:
+                found.append(Row(None if a is None else i + a, None if b is None else k + b, True, at))
+            else:
+                old, new = before[i + a], after[k + b]
+                found.append(Row(i + a, k + b, old != new, at, old != new and old.lstrip(" \t") == new.lstrip(" \t")))
             at += a is not None
     return found
 
