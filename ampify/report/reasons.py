@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from ampify.convert import AppliedEdit
 from ampify.report.streams import printable
 
-_START = re.compile(rb"@@ -(\d+)(,0)?")
+_START = re.compile(rb"@@ -(\d+)")
 
 
 def above(hunks: Sequence[bytes], edits: Sequence[AppliedEdit]) -> list[bytes]:
@@ -22,7 +22,7 @@ def _changed(hunk: bytes) -> Iterator[int]:
     """The lines of the original that a hunk takes out, or puts something before."""
     found = _START.match(hunk)
     assert found
-    line = int(found[1]) + (found[2] is not None)
+    line = int(found[1])
     for text in hunk.split(b"\n")[1:]:
         if text[:1] in b"+-" and text:
             yield line

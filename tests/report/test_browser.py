@@ -260,13 +260,13 @@ def test_many_files_stay_usable(tmp_path: Path) -> None:
     with Browser() as browser:
         started = time.monotonic()
         browser.open(path)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
         browser.press("f")
         started = time.monotonic()
         for _ in range(20):
             browser.press("j")
             assert _in_sight(browser)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
         browser.run("document.querySelector('#file-180').scrollIntoView()")
         browser.run("return new Promise((done) => setTimeout(done, 300))")
         browser.press("f")

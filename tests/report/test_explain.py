@@ -111,6 +111,13 @@ def test_a_line_that_looks_like_a_header_is_none() -> None:
     ]
 
 
+def test_what_is_taken_out_behind_what_is_put_in_is_no_header() -> None:
+    text = ["@@ -1,2 +1,2 @@", "+one", "+two", "--- three", "--- four", "--- a/y", "@@ -1 +1 @@", "--- b", "+++ b", "+++ b/z"]
+    painted = [ESCAPE.match(line.encode()) for line in colour.paint(text)]
+    cyan, green, red, bold = "\x1b[36m", "\x1b[32m", "\x1b[31m", "\x1b[1m"
+    assert [found and found[0].decode() for found in painted] == [cyan, green, green, red, red, bold, cyan, red, green, bold]
+
+
 def _on_a_terminal(directory: Path, *arguments: str, **environment: str) -> bytes:
     """What the command writes to a terminal."""
     ours, theirs = pty.openpty()

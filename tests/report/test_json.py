@@ -29,6 +29,11 @@ def test_what_becomes_of_the_fixtures(ampify: Ampify, family: str) -> None:
     done = ampify("--check", "--format", "json", f"fixtures/{family}", cwd=ROOT)
     document = _checked(done.stdout)
     assert document["summary"]["files"] == len(document["files"]) > 0
+    assert document["summary"]["edits"] == sum(len(file["edits"]) for file in document["files"])
+    statuses = [file["status"] for file in document["files"]]
+    assert all(
+        document["summary"][status] == statuses.count(status) for status in ("converted", "already", "unchanged", "refused")
+    )
 
 
 def test_a_command_that_writes(ampify: Ampify, tmp_path: Path, training_script: bytes) -> None:
