@@ -55,6 +55,10 @@ def test_of_an_edit_of_many_lines_what_counts_is_where_it_changes_any() -> None:
     assert _explained(_edited(5, 30), (5, 5), (9, 30)) == [[5], [9]]
 
 
+def test_new_lines_are_not_counted_as_the_original_s() -> None:
+    assert _explained(_edited(14, at_5=b"more\n" * 12), (5, 5), (14, 14)) == [[5], [14]]
+
+
 def test_what_is_inserted_behind_the_last_line() -> None:
     assert _explained(_edited(5) + b"more\n", (5, 5), (61, 61)) == [[5], [61]]
     assert _explained(_edited(at_1=b"more\n"), (1, 1)) == [[1]]
