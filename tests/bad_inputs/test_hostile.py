@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import resource
 import subprocess
 import sys
@@ -167,8 +168,10 @@ def _on_a_terminal(directory: Path, *arguments: str) -> str:
 def test_a_diff_is_harmless_on_a_terminal_and_exact_elsewhere(ampify: Ampify, tmp_path: Path, case: str) -> None:
     (tmp_path / "x.py").write_bytes(GARBLED[case])
     result = convert(GARBLED[case])
-    shown = _on_a_terminal(tmp_path, "--diff", "x.py")
+    shown = _on_a_terminal(tmp_path, "--diff", "--color", "never", "x.py")
     assert all(line.replace("\t", "").isprintable() for line in shown.split("\n")), shown
+    # The colours of a diff, which are ours, are all that a terminal may see besides.
+    assert re.sub("\x1b\\[(0|1|3[1236])m", "", _on_a_terminal(tmp_path, "--diff", "--color", "always", "x.py")) == shown
     exact = ampify("--diff", "x.py").stdout
     if result.status == "converted":
         assert "+from ampify_runtime import" in shown
@@ -180,7 +183,7 @@ def test_a_diff_is_harmless_on_a_terminal_and_exact_elsewhere(ampify: Ampify, tm
 
 def test_a_diff_of_tabs_and_carriage_returns_stays_readable_on_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "x.py").write_bytes(SCRIPT.replace(b"    ", b"\t").replace(b"\n", b"\r\n"))
-    shown = _on_a_terminal(tmp_path, "--diff", "x.py")
+    shown = _on_a_terminal(tmp_path, "--diff", "--color", "never", "x.py")
     assert "\n+\tscaler.step(optimizer)\n" in shown
 
 
