@@ -1,0 +1,132 @@
+"""Runs of the two programs: each in a process of its own, with the same seeds, observed from outside by `ampify_observe`."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from ampify import files
+from ampify.verify.pair import Program
+from ampify.verify.records import Run, made, read
+
+PAUSE = 0.1  # seconds between two looks at a run
+GRACE = 1.0  # seconds that processes have to end
+LAST = 12  # lines of what a script wrote that are shown
+OWN = ("AMPIFY_MODE", "AMPIFY_DEVICE", "AMPIFY_INIT_SCALE", "AMPIFY_REPORT")
+
+
+class Request(NamedTuple):
+    """How the programs are to be run."""
+
+    arguments: tuple[str, ...] = ()
+    steps: int = 20
+    seed: int = 0
+    timeout: float = 600.0
+    cuda_policy: bool = False
+
+
+def unable() -> str:
+    """Why nothing can be run here; empty if it can."""
+    if find_spec("torch") is None:
+        return f"torch is not installed for {sys.executable}: install ampify where the scripts train, beside torch"
+    if find_spec("ampify_observe") is None:
+        return f"ampify_observe is not installed for {sys.executable}: install ampify again"
+    return ""
+
+
+class Runner:
+    """Runs programs one after the other; what they leave behind lies in `scratch`. `told` is told the steps that were made."""
+
+    def __init__(self, scratch: str, request: Request, told: Callable[[str], None]) -> None:
+        self._scratch, self._request, self._told = scratch, request, told
+        self._number = 0
+        self.kept = files.subdirectory(scratch, "gradients")  # of the reference
+
+    def run(self, name: str, program: Program, environment: Mapping[str, str], *extra: str) -> Run:
+        """Runs a program until it has made its steps, ends or takes too long. An interrupt ends it, and what it started."""
+        self._number += 1
+        here = files.subdirectory(self._scratch, str(self._number))
+        record = files.subdirectory(here, "record")
+        own = [sys.executable, "-P", "-m", "ampify_observe", record]
+        own += ["--steps", str(self._request.steps), "--seed", str(self._request.seed), *extra]
+        if program.sources:
+            own += ["--sources", _written(program, here)]
+        if self._request.cuda_policy:
+            own.append("--cuda-policy")
+        command = [*own, program.script, *self._request.arguments]
+        told = f"{here}/told"
+        with files.opened(f"{here}/printed") as printed, files.opened(told) as errors:
+            process = subprocess.Popen(
+                command,
+                env=_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=errors,
+                start_new_session=True,  # so that all that it starts can be ended with it
+            )
+            try:
+                status = self._wait(name, process, record)
+            finally:
+                _end(process)
+        failure = _failure(status, self._request.timeout)
+        return Run(read(record), failure, _last(files.read_optional(told) or b"") if failure else ())
+
+    def _wait(self, name: str, process: "subprocess.Popen[bytes]", record: str) -> int | None:
+        """The exit status; None if it takes too long."""
+        deadline = time.monotonic() + self._request.timeout
+        while time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(PAUSE)
+            self._told(f"{name}: {made(record)} of {self._request.steps} steps")
+        return None
+
+
+def _written(program: Program, directory: str) -> str:
+    """Writes down what is to be read in the place of which file; the path of the list."""
+    places = {}
+    for number, (path, source) in enumerate(program.sources.items()):
+        places[path] = f"{directory}/{number}.py"
+        with files.opened(places[path]) as file:
+            file.write(source)
+    with files.opened(f"{directory}/sources.json") as file:
+        file.write(json.dumps(places).encode())
+    return f"{directory}/sources.json"
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """The user's environment, with the mode of a run in the place of the user's, and no chance in hashes."""
+    kept = {name: value for name, value in os.environ.items() if name not in OWN}
+    return {**kept, "PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **own}
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a process with all that it started. Not by an interrupt: scripts catch that, and go on to save what they have."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+
+
+def _failure(status: int | None, timeout: float) -> str:
+    if status is None:
+        return f"it took more than {timeout:g} seconds (--timeout)"
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"it was ended by {signal.Signals(-status).name}"
+    return f"it ended with exit code {status}" if status else ""
+
+
+def _last(written: bytes) -> tuple[str, ...]:
+    """The last lines of what a script wrote to standard error, less our own frames in a traceback."""
+    lines: Sequence[str] = written.decode("utf-8", "replace").replace("\r", "\n").splitlines()
+    return tuple([line for line in lines if line.strip()][-LAST:])

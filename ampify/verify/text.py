@@ -1,0 +1,84 @@
+"""What a verification came to, for people: a table, the reasons, the loss."""
+
+from collections.abc import Iterator, Sequence
+
+from ampify.report.streams import printable
+from ampify.verify.compare import EXACT, Comparison, Row
+from ampify.verify.judge import percent
+from ampify.verify.plot import plot
+from ampify.verify.records import Run
+
+HEADERS = ("mode", "verdict", "gradients", "skipped", "ms/step", "peak MiB")
+
+
+def lines(comparison: Comparison, steps: int) -> Iterator[str]:
+    """The report, in plain text."""
+    original = comparison.original
+    if not comparison.rows:
+        yield from _unable(original)
+        return
+    yield from _table([HEADERS, ("original", "", "", *_costs(original, original.skipped)), *map(_cells, comparison.rows)])
+    for row in comparison.rows:
+        said = [*row.verdict.reasons, *row.verdict.notes]
+        if said:
+            yield ""
+            yield f"{row.mode}: {row.verdict.word}"
+            yield from (f"  {printable(each)}" for each in said)
+        yield from (f"  | {printable(each)}" for each in row.run.errors)
+    curves: dict[str, Sequence[float]] = {"original": original.losses()}
+    curves |= {row.mode: row.run.losses() for row in comparison.rows if row.verdict.word != "identical" and row.run.losses()}
+    if drawn := plot(curves):
+        yield ""
+        yield f"loss at each step of {original.first()[0].kind}, in {original.first()[0].place}"
+        yield from drawn
+    yield ""
+    yield _summary(comparison, steps)
+
+
+def _unable(original: Run) -> Iterator[str]:
+    if original.failure:
+        yield f"the original fails, so there is nothing to compare with: {original.failure}"
+        yield from (f"  | {printable(each)}" for each in original.errors)
+    else:
+        yield "the original made no step of an optimizer of torch's, so there is nothing to compare with"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    verdict = row.verdict
+    if row.mode in EXACT:
+        gradients = f"{verdict.steps} steps, bit by bit" if verdict.word == "identical" else ""
+    elif verdict.distance is None or verdict.limit is None:
+        gradients = ""
+    else:
+        gradients = f"{percent(verdict.distance)} off, {percent(verdict.limit)} allowed"
+    return (row.mode, verdict.word, gradients, *_costs(row.run, row.skipped))
+
+
+def _costs(run: Run, skipped: int) -> tuple[str, str, str]:
+    seconds = run.seconds
+    return (
+        str(skipped),
+        "" if seconds is None else f"{seconds * 1000:.1f}",
+        f"{run.memory / 2**20:.0f}" if run.memory else "",
+    )
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(w) if number < 3 else cell.rjust(w) for number, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        yield "  ".join(cells).rstrip()
+
+
+def _summary(comparison: Comparison, steps: int) -> str:
+    original = comparison.original
+    seen = max(step.attempt for step in original.all()) + 1
+    where = f"{seen} steps on {original.device}"
+    if seen < steps:
+        where += f" (the script makes no more than that, of {steps})"
+    if comparison.good:
+        return f"The conversion trains the same: {where}."
+    wrong = [row.mode for row in comparison.rows if row.verdict.word in ("different", "failed")]
+    if wrong:
+        return f"The conversion does NOT train the same in {', '.join(wrong)}: {where}."
+    return f"Nothing is proved, as the script is not repeatable: {where}."
