@@ -112,7 +112,7 @@ def verify(
         progress.show(f"{row.mode}: {row.verdict.word}")
 
     with _ended_by_signals(), files.scratch() as scratch, contextlib.closing(progress):
-        comparison = compare(two, modes, runs.Runner(scratch, request, progress.show), os.environ, tell)
+        comparison = compare(two, modes, runs.Runner(scratch, request, os.environ, progress.show), tell)
     streams.write_output("".join(f"{line}\n" for line in text.lines(comparison, steps)).encode())
     return 0 if comparison.good else 1
 

@@ -1,6 +1,6 @@
 """The runs of a verification, one mode after the other, and what they come to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ampify.verify import judge
@@ -13,7 +13,6 @@ EXACT = ("off", "scale-only")
 HALF = {"fp16": "float16", "bf16": "bfloat16"}  # the modes in half precision, with torch's names of their dtypes
 MODES = (*EXACT, *HALF)
 EXACT_SCALE = 1024.0
-FIRST_SCALE = 65536.0  # the runtime's own
 RETRIES = 3
 
 
@@ -39,9 +38,8 @@ class Comparison(NamedTuple):
 
 
 class _Verification:
-    def __init__(self, pair: Pair, runner: Runner, environment: Mapping[str, str]) -> None:
+    def __init__(self, pair: Pair, runner: Runner) -> None:
         self._pair, self._runner = pair, runner
-        self._first_scale = float(environment.get("AMPIFY_INIT_SCALE") or FIRST_SCALE)
         self.original = runner.run("original", pair.original, {}, "--keep", runner.kept)
         self._repeatable: bool | None = None  # unknown until there is reason to ask
 
@@ -55,7 +53,7 @@ class _Verification:
             verdict = self._near(mode, run)
             if first.skipped and first is not run:
                 scale = next((step.scale for step in run.all() if step.scale), 0.0)
-                told = f"its first gradients overflowed at a loss scale of {self._first_scale:g}, and are compared at {scale:g}"
+                told = f"its first gradients overflowed at a loss scale of {self._runner.first_scale:g}, and are compared at {scale:g}"
                 verdict = verdict._replace(notes=(*verdict.notes, told))
             if not verdict.good and not self._is_repeatable():
                 verdict = _not_repeatable(verdict)
@@ -77,7 +75,7 @@ class _Verification:
     def _in_half(self, mode: str) -> tuple[Run, Run]:
         """A run whose first gradients can be compared, and the first one: that may begin with steps that overflow, while the
         scale is too high. Then the scale of the first step that was taken is begun with."""
-        first = run = self._converted(mode, self._first_scale)
+        first = run = self._converted(mode, self._runner.first_scale)
         for _ in range(RETRIES):
             firsts = [step for step in run.all() if step.attempt == 0]
             taken = [step.scale for step in run.all() if step.taken and step.scale]
@@ -105,12 +103,11 @@ def compare(
     pair: Pair,
     modes: tuple[str, ...],
     runner: Runner,
-    environment: Mapping[str, str],
     told: Callable[[Row], None],
 ) -> Comparison:
     """Runs both programs and compares them; each row is told as it is known. Without a row, the original could not be followed:
     it fails, or never steps."""
-    work = _Verification(pair, runner, environment)
+    work = _Verification(pair, runner)
     if work.original.failure or not any(True for _ in work.original.all()):
         return Comparison(work.original)
     rows = []

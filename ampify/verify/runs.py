@@ -18,6 +18,8 @@ from ampify.verify.records import Run, made, read
 PAUSE = 0.1  # seconds between two looks at a run
 GRACE = 1.0  # seconds that processes have to end
 LAST = 12  # lines of what a script wrote that are shown
+FIRST_SCALE = 65536.0  # the runtime's own
+FIXED = {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # or else two runs are not the same
 OWN = ("AMPIFY_MODE", "AMPIFY_DEVICE", "AMPIFY_INIT_SCALE", "AMPIFY_REPORT")
 
 
@@ -41,10 +43,13 @@ def unable() -> str:
 
 
 class Runner:
-    """Runs programs one after the other; what they leave behind lies in `scratch`. `told` is told the steps that were made."""
+    """Runs programs one after the other, in the user's `environment`; what they leave behind lies in `scratch`. `told` is told how
+    many steps were made."""
 
-    def __init__(self, scratch: str, request: Request, told: Callable[[str], None]) -> None:
+    def __init__(self, scratch: str, request: Request, environment: Mapping[str, str], told: Callable[[str], None]) -> None:
         self._scratch, self._request, self._told = scratch, request, told
+        self._environment = {name: value for name, value in environment.items() if name not in OWN}
+        self.first_scale = float(environment.get("AMPIFY_INIT_SCALE") or FIRST_SCALE)
         self._number = 0
         self.kept = files.subdirectory(scratch, "gradients")  # of the reference
 
@@ -64,7 +69,7 @@ class Runner:
         with files.opened(f"{here}/printed") as printed, files.opened(told) as errors:
             process = subprocess.Popen(
                 command,
-                env=_environment(environment),
+                env={**self._environment, **FIXED, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=errors,
@@ -97,12 +102,6 @@ def _written(program: Program, directory: str) -> str:
     with files.opened(f"{directory}/sources.json") as file:
         file.write(json.dumps(places).encode())
     return f"{directory}/sources.json"
-
-
-def _environment(own: Mapping[str, str]) -> dict[str, str]:
-    """The user's environment, with the mode of a run in the place of the user's, and no chance in hashes."""
-    kept = {name: value for name, value in os.environ.items() if name not in OWN}
-    return {**kept, "PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **own}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
