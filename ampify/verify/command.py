@@ -105,7 +105,7 @@ def verify(
         return UNUSABLE
     for told in two.told:
         streams.write_text(told)
-    request = runs.Request(arguments, steps, seed, timeout, cuda_policy)
+    request = runs.Request(arguments, steps, seed, timeout, _scale())._replace(cuda_policy=cuda_policy)
     progress = ProgressLine()
 
     def tell(row: Row) -> None:
@@ -115,6 +115,15 @@ def verify(
         comparison = compare(two, modes, runs.Runner(scratch, request, os.environ, progress.show), tell)
     streams.write_output("".join(f"{line}\n" for line in text.lines(comparison, steps)).encode())
     return 0 if comparison.good else 1
+
+
+def _scale() -> float:
+    """The loss scale that fp16 begins with: the user's, or the runtime's own."""
+    given = os.environ.get("AMPIFY_INIT_SCALE") or "65536"
+    try:
+        return float(given)
+    except ValueError:
+        raise click.UsageError(f"AMPIFY_INIT_SCALE={given!r}: the initial scale must be a power of two, such as 65536") from None
 
 
 def _options(script: str, named: str | None, isolated: bool) -> Any:

@@ -13,7 +13,7 @@ EXACT = ("off", "scale-only")
 HALF = {"fp16": "float16", "bf16": "bfloat16"}  # the modes in half precision, with torch's names of their dtypes
 MODES = (*EXACT, *HALF)
 EXACT_SCALE = 1024.0
-RETRIES = 3
+RETRIES, FAR_BELOW = 3, 256.0
 
 
 class Row(NamedTuple):
@@ -46,26 +46,22 @@ class _Verification:
     def row(self, mode: str) -> Row:
         """Runs the conversion in a mode."""
         if mode in EXACT:
-            run = self._converted(mode, EXACT_SCALE)
+            first = run = self._converted(mode, EXACT_SCALE)
             verdict = judge.exact(self.original, run)
         else:
             run, first = self._in_half(mode)
             verdict = self._near(mode, run)
-            if first.skipped and first is not run:
-                scale = next((step.scale for step in run.all() if step.scale), 0.0)
-                told = f"its first gradients overflowed at a loss scale of {self._runner.first_scale:g}, and are compared at {scale:g}"
-                verdict = verdict._replace(notes=(*verdict.notes, told))
-            if not verdict.good and not self._is_repeatable():
-                verdict = _not_repeatable(verdict)
-            return Row(mode, run, verdict, first.skipped)
+            if first.skipped:
+                verdict = verdict._replace(notes=(*verdict.notes, _overflows(first, run)))
         if verdict.word == "different" and not self._is_repeatable():
-            verdict = _not_repeatable(verdict)
-        return Row(mode, run, verdict, run.skipped)
+            why = "the original differs from itself when it is run again: that says nothing of the conversion"
+            verdict = verdict._replace(word="not repeatable", reasons=(why, *verdict.reasons))
+        return Row(mode, run, verdict, first.skipped)
 
     def _near(self, mode: str, run: Run) -> Verdict:
         verdict = judge.near(self.original, run, mode)
         far = verdict.distance is not None and verdict.limit is not None and verdict.distance > verdict.limit
-        if not far or verdict.word == "failed":
+        if not far or run.failure or not self._is_repeatable():
             return verdict
         extra = ("--reference", self._runner.kept, "--rounding", HALF[mode])
         rounded = self._runner.run("rounding alone", self._pair.original, {}, *extra)
@@ -74,16 +70,15 @@ class _Verification:
 
     def _in_half(self, mode: str) -> tuple[Run, Run]:
         """A run whose first gradients can be compared, and the first one: that may begin with steps that overflow, while the
-        scale is too high. Then the scale of the first step that was taken is begun with."""
-        first = run = self._converted(mode, self._runner.first_scale)
+        scale is too high. Then the lowest scale that it came to is begun with, or one far below if it never stepped."""
+        first = run = self._converted(mode, self._runner.request.scale)
         for _ in range(RETRIES):
             firsts = [step for step in run.all() if step.attempt == 0]
-            taken = [step.scale for step in run.all() if step.taken and step.scale]
-            if run.failure or all(step.taken for step in firsts) or not taken:
+            if run.failure or all(step.taken for step in firsts):
                 break
-            lower = min(taken)
-            lower = lower if all(step.scale != lower for step in firsts) else lower / 2
-            run = self._converted(mode, lower)
+            lower = min((step.scale for step in run.all() if step.taken and step.scale), default=None)
+            begun = min((step.scale for step in firsts if step.scale), default=1.0)
+            run = self._converted(mode, max(1.0, begun / FAR_BELOW if lower is None else min(lower, begun / 2)))
         return run, first
 
     def _converted(self, mode: str, scale: float) -> Run:
@@ -117,6 +112,12 @@ def compare(
     return Comparison(work.original, tuple(rows))
 
 
-def _not_repeatable(verdict: Verdict) -> Verdict:
-    why = "the original differs from itself when it is run again: that says nothing of the conversion"
-    return verdict._replace(word="not repeatable", reasons=(why, *verdict.reasons))
+def _overflows(first: Run, run: Run) -> str:
+    """What is to be said of steps that were left out while the loss scale was too high."""
+    scales = [step.scale for step in first.all() if step.scale]
+    count = f"{first.skipped} {'step' if first.skipped == 1 else 'steps'} left out, as gradients overflowed"
+    told = f"{count} at a loss scale of {scales[0]:g}, which is normal at the beginning"
+    if first is run:
+        return f"{told}; from there on it is behind the original"
+    again = next((step.scale for step in run.all() if step.scale), 0.0)
+    return f"{told}; compared in a run that begins at {again:g}"

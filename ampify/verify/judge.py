@@ -13,6 +13,7 @@ ROUNDOFF = {"fp16": 2.0**-11, "bf16": 2.0**-8}
 # Small batches through batch normalization are worse, by far. What is beyond the tolerance is compared with what rounding alone
 # does to the original, run with autocast round its outermost modules. It may be that far off, and as far again.
 FLOORS = 2.0
+FARTHEST = 0.5  # nothing is left of a gradient that is further off
 UNSCALED = "unscaled_backward"
 
 Word = Literal["identical", "close", "different", "failed", "not repeatable"]
@@ -61,7 +62,7 @@ def near(original: Run, run: Run, mode: str, floor: float = 0.0) -> Verdict:
     """The verdict on a run in half precision: of each optimizer the first gradients are compared, as trainings drift apart from
     there on. `floor` is how far rounding alone moves them."""
     steps = list(run.all())
-    limit = max(UNITS * ROUNDOFF[mode], FLOORS * floor)
+    limit = max(UNITS * ROUNDOFF[mode], min(FLOORS * floor, FARTHEST))
     found = mistakes(original, run)
     if run.failure:
         return Verdict("failed", len(steps), None, limit, (run.failure, *found))

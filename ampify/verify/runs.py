@@ -18,7 +18,7 @@ from ampify.verify.records import Run, made, read
 PAUSE = 0.1  # seconds between two looks at a run
 GRACE = 1.0  # seconds that processes have to end
 LAST = 12  # lines of what a script wrote that are shown
-FIRST_SCALE = 65536.0  # the runtime's own
+RECORD, ERRORS = "record", "errors"  # in the directory of a run
 FIXED = {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # or else two runs are not the same
 OWN = ("AMPIFY_MODE", "AMPIFY_DEVICE", "AMPIFY_INIT_SCALE", "AMPIFY_REPORT")
 
@@ -30,6 +30,7 @@ class Request(NamedTuple):
     steps: int = 20
     seed: int = 0
     timeout: float = 600.0
+    scale: float = 65536.0  # that fp16 begins with, as the runtime does
     cuda_policy: bool = False
 
 
@@ -43,52 +44,55 @@ def unable() -> str:
 
 
 class Runner:
-    """Runs programs one after the other, in the user's `environment`; what they leave behind lies in `scratch`. `told` is told how
-    many steps were made."""
+    """Runs programs one after the other, in the user's `environment`; what they leave behind lies in `scratch`. `told` is told
+    how many steps were made."""
 
     def __init__(self, scratch: str, request: Request, environment: Mapping[str, str], told: Callable[[str], None]) -> None:
-        self._scratch, self._request, self._told = scratch, request, told
+        self._scratch, self.request, self._told = scratch, request, told
         self._environment = {name: value for name, value in environment.items() if name not in OWN}
-        self.first_scale = float(environment.get("AMPIFY_INIT_SCALE") or FIRST_SCALE)
         self._number = 0
         self.kept = files.subdirectory(scratch, "gradients")  # of the reference
 
     def run(self, name: str, program: Program, environment: Mapping[str, str], *extra: str) -> Run:
-        """Runs a program until it has made its steps, ends or takes too long. An interrupt ends it, and what it started."""
+        """Runs a program until it has made its steps, ends or takes too long."""
         self._number += 1
         here = files.subdirectory(self._scratch, str(self._number))
-        record = files.subdirectory(here, "record")
-        own = [sys.executable, "-P", "-m", "ampify_observe", record]
-        own += ["--steps", str(self._request.steps), "--seed", str(self._request.seed), *extra]
+        record = files.subdirectory(here, RECORD)
+        command = [sys.executable, "-P", "-m", "ampify_observe", record]
+        command += ["--steps", str(self.request.steps), "--seed", str(self.request.seed), *extra]
         if program.sources:
-            own += ["--sources", _written(program, here)]
-        if self._request.cuda_policy:
-            own.append("--cuda-policy")
-        command = [*own, program.script, *self._request.arguments]
-        told = f"{here}/told"
-        with files.opened(f"{here}/printed") as printed, files.opened(told) as errors:
+            command += ["--sources", _written(program, here)]
+        if self.request.cuda_policy:
+            command.append("--cuda-policy")
+        command += [program.script, *self.request.arguments]
+        status = self.execute(name, command, {**self._environment, **FIXED, **environment}, here)
+        failure = _failure(status, self.request.timeout)
+        told = _last(files.read_optional(f"{here}/{ERRORS}") or b"") if failure else ()
+        return Run(read(record), failure, told)
+
+    def execute(self, name: str, command: Sequence[str], environment: Mapping[str, str], here: str) -> int | None:
+        """The exit status of a command; None if it takes too long. An interrupt ends it, with all that it started."""
+        with files.opened(f"{here}/printed") as printed, files.opened(f"{here}/{ERRORS}") as errors:
             process = subprocess.Popen(
                 command,
-                env={**self._environment, **FIXED, **environment},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=errors,
-                start_new_session=True,  # so that all that it starts can be ended with it
+                start_new_session=True,  # a group of processes of its own
             )
             try:
-                status = self._wait(name, process, record)
+                return self._wait(name, process, f"{here}/{RECORD}")
             finally:
                 _end(process)
-        failure = _failure(status, self._request.timeout)
-        return Run(read(record), failure, _last(files.read_optional(told) or b"") if failure else ())
 
     def _wait(self, name: str, process: "subprocess.Popen[bytes]", record: str) -> int | None:
         """The exit status; None if it takes too long."""
-        deadline = time.monotonic() + self._request.timeout
+        deadline = time.monotonic() + self.request.timeout
         while time.monotonic() < deadline:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(PAUSE)
-            self._told(f"{name}: {made(record)} of {self._request.steps} steps")
+            self._told(f"{name}: {made(record)} of {self.request.steps} steps")
         return None
 
 
@@ -126,6 +130,12 @@ def _failure(status: int | None, timeout: float) -> str:
 
 
 def _last(written: bytes) -> tuple[str, ...]:
-    """The last lines of what a script wrote to standard error, less our own frames in a traceback."""
-    lines: Sequence[str] = written.decode("utf-8", "replace").replace("\r", "\n").splitlines()
-    return tuple([line for line in lines if line.strip()][-LAST:])
+    """The last lines of what a script wrote to standard error, less the frames of the observation in a traceback."""
+    kept: list[str] = []
+    own = False
+    for line in written.decode("utf-8", "replace").replace("\r", "\n").splitlines():
+        if not line.startswith("    "):  # no line of a frame, but the next one, or the end
+            own = line.startswith('  File "') and (f"{os.sep}ampify_observe{os.sep}" in line or "<frozen" in line)
+        if not own and set(line) - set(" ^~"):
+            kept.append(line)
+    return tuple(kept[-LAST:])

@@ -18,7 +18,10 @@ def begin(settings: Settings) -> None:
     """Observes this process."""
     Sources(settings.sources).install()
     random.seed(settings.seed)
-    sys.meta_path.insert(0, _Torch(settings))
+    if "torch" in sys.modules:
+        _observe(settings)
+    else:
+        sys.meta_path.insert(0, _Torch(settings))
 
 
 class _Torch(MetaPathFinder):
