@@ -168,6 +168,14 @@ def create(path: str, data: bytes) -> None:
     _sync_directory(directory)
 
 
+def replace(path: str, data: bytes) -> None:
+    """Write a report, over an older one if there is one: atomically. Raises FileError."""
+    if os.path.lexists(path):
+        write(read(path), data)
+    else:
+        create(path, data)
+
+
 @contextlib.contextmanager
 def scratch() -> Iterator[str]:
     """A directory of our own for a while; it goes with all that is in it. Raises FileError if there is no room for one."""

@@ -18,6 +18,7 @@ Examples:
   ampify verify --modes off,scale-only train.py the exact modes only
   ampify verify --steps 100 train.py            more steps
   ampify verify --cuda-policy train.py          without a GPU: autocast as CUDA has it
+  ampify verify --html report.html train.py     the same, with the curves, as a page
   ampify verify train.py --against train_amp.py two scripts that are there both
 
 \b
@@ -65,6 +66,8 @@ def _modes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     show_default=True,
     help="Seconds that one run may take.",
 )
+@click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
+@click.option("--html", metavar="FILE", help="Write the report to this file too, as a page that needs nothing else.")
 @click.option("--config", metavar="FILE", help="Take [tool.ampify] of this file, not of the nearest pyproject.toml.")
 @click.option("--isolated", is_flag=True, help="Take no configuration file.")
 def verify(
@@ -76,6 +79,8 @@ def verify(
     cuda_policy: bool,
     seed: int,
     timeout: float,
+    report: str,
+    html: str | None,
     config: str | None,
     isolated: bool,
 ) -> int:
@@ -89,7 +94,7 @@ def verify(
     from ampify import files
     from ampify.report import streams
     from ampify.report.progress import ProgressLine
-    from ampify.verify import pair, runs, text
+    from ampify.verify import data, page, pair, runs, text
     from ampify.verify.compare import Row, compare
 
     if config is not None and isolated:
@@ -113,7 +118,10 @@ def verify(
 
     with _ended_by_signals(), files.scratch() as scratch, contextlib.closing(progress):
         comparison = compare(two, modes, runs.Runner(scratch, request, os.environ, progress.show), tell)
-    streams.write_output("".join(f"{line}\n" for line in text.lines(comparison, steps)).encode())
+    if html is not None:
+        files.replace(html, page.render(comparison, script, steps))
+    lines = "".join(f"{line}\n" for line in text.lines(comparison, steps))
+    streams.write_output(data.render(comparison) if report == "json" else lines.encode())
     return 0 if comparison.good else 1
 
 

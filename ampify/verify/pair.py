@@ -62,10 +62,11 @@ def of(script: str, options: Options) -> Pair:
     outcomes = list(project.run(local, options, write=False, keep=True, jobs=1))
     _refuse(outcomes[0])
     erased = {o.path: source for o in outcomes if o.result.status == "already" and (source := _erased(o.path))}
-    written = {o.path: o.result.output for o in outcomes if o.result.status == "converted" and _has_runtime(o.result.output)}
-    if not erased and not written:
+    written = {o.path: o.result.output for o in outcomes if o.result.status == "converted"}
+    if not erased and not any(map(_has_runtime, written.values())):  # its own mixed precision was mended, say
         raise NoPairError(*_why_nothing(script, outcomes))
-    told = [f"{printable(o.path)}: {len(o.result.edits)} edits" for o in outcomes if o.path in written]
+    counts = {o.path: len(o.result.edits) for o in outcomes if o.path in written}
+    told = [f"{printable(path)}: {count} edit{'s' * (count != 1)}" for path, count in counts.items()]
     told += [f"{printable(path)}: converted already; its original is without what ampify wrote" for path in erased]
     told += [
         f"{printable(o.path)}: refused, and left as it is: {o.result.diagnostics[0].message}"

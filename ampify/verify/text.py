@@ -15,9 +15,9 @@ def lines(comparison: Comparison, steps: int) -> Iterator[str]:
     """The report, in plain text."""
     original = comparison.original
     if not comparison.rows:
-        yield from _unable(original)
+        yield from summary(comparison, steps)
         return
-    yield from _table([HEADERS, ("original", "", "", *_costs(original, original.skipped)), *map(_cells, comparison.rows)])
+    yield from _table([HEADERS, original_cells(comparison), *map(cells, comparison.rows)])
     for row in comparison.rows:
         said = [*row.verdict.reasons, *row.verdict.notes]
         if said:
@@ -32,18 +32,16 @@ def lines(comparison: Comparison, steps: int) -> Iterator[str]:
         yield f"loss at each step of {original.first()[0].kind}, in {original.first()[0].place}"
         yield from drawn
     yield ""
-    yield _summary(comparison, steps)
+    yield from summary(comparison, steps)
 
 
-def _unable(original: Run) -> Iterator[str]:
-    if original.failure:
-        yield f"the original fails, so there is nothing to compare with: {original.failure}"
-        yield from (f"  | {printable(each)}" for each in original.errors)
-    else:
-        yield "the original made no step of an optimizer of torch's, so there is nothing to compare with"
+def original_cells(comparison: Comparison) -> tuple[str, ...]:
+    """The first row of the table."""
+    return ("original", "", "", *_costs(comparison.original, comparison.original.skipped))
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
+    """The row of a mode."""
     verdict = row.verdict
     if row.mode in EXACT:
         gradients = f"{verdict.steps} steps, bit by bit" if verdict.word == "identical" else ""
@@ -70,7 +68,19 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def _summary(comparison: Comparison, steps: int) -> str:
+def summary(comparison: Comparison, steps: int) -> Iterator[str]:
+    """What it comes to; where there was nothing to compare with, with the last lines that the original wrote."""
+    original = comparison.original
+    if original.failure:
+        yield f"the original fails, so there is nothing to compare with: {original.failure}"
+        yield from (f"  | {printable(each)}" for each in original.errors)
+    elif not comparison.rows:
+        yield "the original made no step of an optimizer of torch's, so there is nothing to compare with"
+    else:
+        yield _outcome(comparison, steps)
+
+
+def _outcome(comparison: Comparison, steps: int) -> str:
     original = comparison.original
     seen = max(step.attempt for step in original.all()) + 1
     where = f"{seen} steps on {original.device}"

@@ -6,6 +6,7 @@ import io
 import linecache
 import os
 import sys
+import traceback
 import types
 from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
@@ -53,6 +54,7 @@ class Sources:
 
         setattr(SourceFileLoader, "get_code", get_other_code)  # noqa: B010 - a method of a base class, for mypy
         io.open_code = open_other_code
+        sys.excepthook = traceback.print_exception  # that of C reads the files
 
     @staticmethod
     def _show(path: str, source: bytes) -> None:
