@@ -87,9 +87,9 @@ def verify(
     """Run SCRIPT and its conversion, and say whether they train the same.
 
     The script is converted in memory, with the local files that it imports; nothing is written beside them. Original and
-    conversion run in processes of their own with the same seeds, up to the wanted number of optimizer steps, where the command
-    is given: what every optimizer sees is observed from outside. They run for real: what the script writes, it writes. A script
-    that ampify has converted already is compared with its original.
+    conversion run in processes of their own, in the current directory and with the same seeds, up to the wanted number of
+    optimizer steps; what every optimizer sees is observed from outside. They run for real: what the script writes, it writes.
+    A script that ampify has converted already is compared with its original.
     """
     from ampify import files
     from ampify.report import streams
@@ -116,12 +116,20 @@ def verify(
     def tell(row: Row) -> None:
         progress.show(f"{row.mode}: {row.verdict.word}")
 
-    with _ended_by_signals(), files.scratch() as scratch, contextlib.closing(progress):
-        comparison = compare(two, modes, runs.Runner(scratch, request, os.environ, progress.show), tell)
-    if html is not None:
-        files.replace(html, page.render(comparison, script, steps))
+    try:
+        with _ended_by_signals(), files.scratch() as scratch, contextlib.closing(progress):
+            comparison = compare(two, modes, runs.Runner(scratch, request, os.environ, progress.show), tell)
+    except files.FileError as problem:
+        streams.write_text(f"ampify: {problem.message}")
+        return UNUSABLE
     lines = "".join(f"{line}\n" for line in text.lines(comparison, steps))
     streams.write_output(data.render(comparison) if report == "json" else lines.encode())
+    try:
+        if html is not None:
+            files.replace(html, page.render(comparison, script, steps))
+    except files.FileError as problem:
+        streams.write_text(f"{streams.printable(html or '')}: {problem.code} {problem.message}")
+        return UNUSABLE
     return 0 if comparison.good else 1
 
 
