@@ -47,7 +47,7 @@ class _Verification:
         """Runs the conversion in a mode."""
         if mode in EXACT:
             first = run = self._converted(mode, EXACT_SCALE)
-            verdict = judge.exact(self.original, run)
+            verdict = judge.exact(self.original, run, scaled=mode == "scale-only")
         else:
             run, first = self._in_half(mode)
             verdict = self._near(mode, run)

@@ -45,11 +45,13 @@ class Verdict(NamedTuple):
         return self.word in ("identical", "close")
 
 
-def exact(original: Run, run: Run) -> Verdict:
+def exact(original: Run, run: Run, scaled: bool = False) -> Verdict:
     """The verdict on a run that has to be the original, bit by bit: at every step of every optimizer the gradients, the
-    parameters after it, learning rates, losses and norms that clipping saw."""
+    parameters after it, learning rates, losses and norms that clipping saw. `scaled` says that the scaler has to be at work."""
     difference = _first_difference(original, run)
     common = sum(min(len(steps), len(run.steps.get(place, ()))) for place, steps in original.steps.items())
+    if not difference and not run.failure and scaled and not run.count("scale"):
+        return Verdict("different", common, reasons=("no loss was scaled: what was converted did not run",))
     if not difference and not run.failure:
         return Verdict("identical", common, notes=tuple(mistakes(original, run)))
     found = [*mistakes(original, run), *unscaled(run)]
@@ -84,6 +86,8 @@ def near(original: Run, run: Run, mode: str, floor: float = 0.0) -> Verdict:
         reasons.append("no step was taken: all gradients overflowed")
     elif lost := next((s for s in steps if s.taken and not math.isfinite(s.loss) and _had_a_loss(original, s)), None):
         reasons.append(f"{_where(run, lost)}: the loss is {lost.loss}, and the original's is not")
+    if steps and not run.count("autocast"):
+        reasons.append("nothing ran under autocast: what was converted did not run")
     reasons += [*found, *(unscaled(run) if reasons else ())]
     notes = []
     if worst is None and not reasons:

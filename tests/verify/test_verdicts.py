@@ -24,6 +24,7 @@ def test_an_honest_conversion_trains_the_same(name: str, tmp_path: Path) -> None
     comparison = verified(_script(tmp_path, getattr(programs, name)), modes=MODES)
     told = {row.mode: (row.verdict.word, row.verdict.reasons, row.run.errors) for row in comparison.rows}
     assert told == {mode: (word, (), ()) for mode, word in WORDS.items()}
+    assert [row.verdict.notes for row in comparison.rows if row.mode in ("off", "scale-only")] == [(), ()]
     assert comparison.good
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.py"], "nothing is left beside it"
 
@@ -38,6 +39,14 @@ def test_a_mistake_is_caught(name: str, tmp_path: Path) -> None:
     (row,) = verified(script, wrong, (mistake.mode,), mistake.cuda_policy).rows
     assert row.verdict.word == ("failed" if row.run.failure else "different")
     assert mistake.said in "\n".join((*row.verdict.reasons, *row.run.errors))
+
+
+def test_a_conversion_that_does_not_run_is_not_verified(tmp_path: Path) -> None:
+    script = _script(tmp_path, programs.PLAIN)
+    comparison = verified(script, script, ("off", "scale-only", "bf16"))
+    assert [row.verdict.word for row in comparison.rows] == ["identical", "different", "different"]
+    assert comparison.rows[1].verdict.reasons == ("no loss was scaled: what was converted did not run",)
+    assert comparison.rows[2].verdict.reasons == ("nothing ran under autocast: what was converted did not run",)
 
 
 def test_where_it_differs_is_said(tmp_path: Path) -> None:
