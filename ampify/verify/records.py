@@ -100,9 +100,13 @@ def read(directory: str) -> dict[str, tuple[Step, ...]]:
 
 
 def made(directory: str) -> int:
-    """How many steps the process that is furthest has made."""
-    entries = files.entries(directory)
-    return max(((files.read_optional(f"{directory}/{e.name}") or b"").count(b"\n") for e in entries), default=0)
+    """How many steps the optimizer that is furthest has tried, as far as the last lines tell."""
+    tried = 0
+    for entry in files.entries(directory):
+        lines = (files.read_optional(f"{directory}/{entry.name}") or b"").rpartition(b"\n")[0]
+        if lines:
+            tried = max(tried, _step(json.loads(lines.rpartition(b"\n")[2])).attempt + 1)
+    return tried
 
 
 def _step(line: dict[str, Any]) -> Step:

@@ -92,7 +92,8 @@ class Runner:
         while time.monotonic() < deadline:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(PAUSE)
-            self._told(f"{name}: {made(record)} of {self.request.steps} steps")
+            steps = made(record)
+            self._told(f"{name}: {steps} of {self.request.steps} steps" if steps else f"{name} starts")
         return None
 
 
