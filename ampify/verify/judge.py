@@ -71,14 +71,12 @@ def near(original: Run, run: Run, mode: str, floor: float = 0.0) -> Verdict:
     reasons = []
     if {place: len(s) for place, s in original.steps.items()} != {place: len(s) for place, s in run.steps.items()}:
         reasons.append(_lengths(original, run))
-    firsts = [step for step in steps if step.attempt == 0]
-    distances = [step.distance[0] for step in firsts if step.distance is not None]
-    worst = max(distances, default=None)
-    for step in firsts:
-        if step.distance is not None and not step.distance[0] <= limit:
-            _, number, share = step.distance
+    firsts = [(step, distance) for step in steps if step.attempt == 0 and (distance := _distance(original, step)) is not None]
+    worst = max((distance[0] for _, distance in firsts), default=None)
+    for step, (far, number, share) in firsts:
+        if not far <= limit:
             reasons.append(
-                f"{_where(run, step)}: the gradients are {percent(step.distance[0])} off, where rounding explains "
+                f"{_where(run, step)}: the gradients are {percent(far)} off, where rounding explains "
                 f"{percent(limit)}; mostly that of {_name(run, step, number)}, which is {percent(share)} off"
             )
             break
@@ -97,6 +95,22 @@ def near(original: Run, run: Run, mode: str, floor: float = 0.0) -> Verdict:
     if worst == 0.0 and not reasons:
         notes.append("the first gradients are those of float32: nothing of what they come from ran in half precision")
     return Verdict("different" if reasons else "close", len(steps), worst, limit, tuple(reasons), tuple(notes))
+
+
+def _distance(original: Run, step: Step) -> tuple[float, int, float] | None:
+    """How far the first gradients of an optimizer are from the original's; of those that were too large to be kept, how far their
+    norms are, which is no more than that. None of a step that was left out."""
+    if step.distance is not None or not step.taken:
+        return step.distance
+    firsts = (s for s in original.steps.get(step.place, ()) if (s.optimizer, s.attempt) == (step.optimizer, 0))
+    expected = [norm or 0.0 for norm in next(firsts, step).norms]
+    found = [norm or 0.0 for norm in step.norms]
+    if len(expected) != len(found) or not any(expected):
+        return None
+    apart = [abs(a - b) if math.isfinite(b) else math.inf for a, b in zip(expected, found, strict=True)]
+    worst = max(range(len(apart)), key=apart.__getitem__)
+    share = apart[worst] / expected[worst] if expected[worst] else math.inf
+    return math.hypot(*apart) / math.hypot(*expected), worst, share
 
 
 def mistakes(original: Run, run: Run) -> list[str]:

@@ -1,5 +1,6 @@
 """`ampify verify` as a command: real processes, their arguments, files and children, and how they end."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -111,11 +112,14 @@ def test_a_script_with_all_that_scripts_have(ampify: Ampify, tmp_path: Path, own
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_processes_that_it_starts_are_observed(ampify: Ampify, tmp_path: Path, method: str) -> None:
     (tmp_path / "train.py").write_text(SPAWNING.replace("METHOD", method))
-    done = ampify("verify", "--steps", "3", "--modes", "scale-only", "train.py")
-    out = done.stdout.decode()
-    assert done.returncode == 0, (out, done.stderr.decode())
-    assert "identical  3 steps, bit by bit" in out
-    assert "loss at each step of SGD, in process 1" in out
+    options = ("--steps", "3", "--modes", "scale-only", "--format", "json", "--html", "page.html")
+    done = ampify("verify", *options, "train.py")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    document = json.loads(done.stdout)
+    assert (document["same"], document["original"]["steps"]) == (True, 3)
+    (mode,) = document["modes"]
+    assert (mode["verdict"], mode["steps"], len(mode["losses"])) == ("identical", 3, 3)
+    assert b"<h2>Loss at each step of SGD</h2>" in (tmp_path / "page.html").read_bytes()
 
 
 def test_a_script_that_fails_says_why(ampify: Ampify, tmp_path: Path) -> None:

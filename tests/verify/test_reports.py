@@ -9,7 +9,7 @@ import pytest
 
 from ampify.verify import data, page, text
 from ampify.verify.compare import Comparison, Row
-from ampify.verify.judge import Verdict, percent
+from ampify.verify.judge import Verdict, near, percent
 from ampify.verify.plot import HEIGHT, WIDTH, plot
 from ampify.verify.records import Run, Step
 
@@ -88,6 +88,19 @@ def test_the_document_for_programs() -> None:
     assert [mode["verdict"] for mode in document["modes"]] == ["identical", "different", "failed"]
     assert document["modes"][1]["losses"] == [4.0, None, 2.5, 1.0]
     assert document["original"]["seconds_per_step"] == 0.03
+
+
+def test_of_gradients_that_are_too_large_to_be_kept_the_norms_are_compared() -> None:
+    counts = {**COUNTS, "autocast": 1}
+
+    def run(*norms: float) -> Run:
+        step = Step("main", 0, "SGD", 0, True, 0.1, 0, "cpu", (1.0,), (), None, counts, norms=norms, names=("a", "b"))
+        return Run({"main": (step,)})
+
+    assert near(run(3.0, 4.0), run(3.0, 4.05), "fp16")[:3] == ("close", 1, pytest.approx(0.01))
+    assert near(run(3.0, 4.0), run(3.0, 5.0), "fp16").reasons == (
+        "step 1 of SGD: the gradients are 20 % off, where rounding explains 2 %; mostly that of b, which is 25 % off",
+    )
 
 
 class _Page(HTMLParser):
