@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ampify import files, project
 from ampify.convert import Options
-from ampify.files import FileError
+from ampify.files import FileError, Snapshot
 from ampify.local import Local, readable
 from ampify.report.streams import printable
 
@@ -45,18 +45,16 @@ class NoPairError(Exception):
 
 
 def against(script: str, converted: str) -> Pair:
-    """Two scripts that are there both."""
+    """Two scripts that are there both. Raises NoPairError if one is not."""
+    _read(script)
+    _read(converted)
     return Pair(Program(script, {}), Program(converted, {}), (f"{printable(script)} against {printable(converted)}",))
 
 
 def of(script: str, options: Options) -> Pair:
     """A script, with the local files that it imports, and its conversion; of one that ampify has converted already, with its
     original. Raises NoPairError."""
-    try:
-        snapshot = files.read(script)
-    except FileError as problem:
-        raise NoPairError(f"{printable(script)}: {problem.code} {problem.message}") from problem
-    local = [script, *_imported(snapshot.target)]
+    local = [script, *_imported(_read(script).target)]
     # What is compared is the conversion as such: the mode is chosen from outside, and so is not to be pinned.
     options = options._replace(runtime="import", dtype=None)
     outcomes = list(project.run(local, options, write=False, keep=True, jobs=1))
@@ -74,6 +72,13 @@ def of(script: str, options: Options) -> Pair:
         if o.result.status == "refused"
     ]
     return Pair(_program(script, erased), _program(script, written), tuple(told))
+
+
+def _read(path: str) -> Snapshot:
+    try:
+        return files.read(path)
+    except FileError as problem:
+        raise NoPairError(f"{printable(path)}: {problem.code} {problem.message}") from problem
 
 
 def _program(script: str, sources: dict[str, bytes]) -> Program:
