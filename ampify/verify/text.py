@@ -44,7 +44,7 @@ def cells(row: Row) -> tuple[str, ...]:
     """The row of a mode."""
     verdict = row.verdict
     if row.mode in EXACT:
-        gradients = f"{verdict.steps} steps, bit by bit" if verdict.word == "identical" else ""
+        gradients = f"{_steps(verdict.steps)}, bit by bit" if verdict.word == "identical" else ""
     elif verdict.distance is None or verdict.limit is None:
         gradients = ""
     else:
@@ -59,6 +59,10 @@ def _costs(run: Run, skipped: int) -> tuple[str, str, str]:
         "" if seconds is None else f"{seconds * 1000:.1f}",
         f"{run.memory / 2**20:.0f}" if run.memory else "",
     )
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'s' * (count != 1)}"
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -83,7 +87,7 @@ def summary(comparison: Comparison, steps: int) -> Iterator[str]:
 def _outcome(comparison: Comparison, steps: int) -> str:
     original = comparison.original
     seen = max(step.attempt for step in original.all()) + 1
-    where = f"{seen} steps on {original.device}"
+    where = f"{_steps(seen)} on {original.device}"
     if seen < steps:
         where += f" (the script makes no more than that, of {steps})"
     if comparison.good:
