@@ -80,8 +80,10 @@ class Run(NamedTuple):
         return sum(steps[-1].counts.get(what, 0) for steps in self.steps.values() if steps)
 
     def losses(self) -> list[float]:
-        """The loss at each step of the first optimizer of the process that is shown."""
+        """The loss at each step of the first optimizer of the process that is shown; none if nothing went backward."""
         steps = self.first()
+        if not any(step.losses for step in steps):
+            return []
         return [step.loss for step in steps if step.optimizer == steps[0].optimizer]
 
 
