@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 HEIGHT, WIDTH = 10, 60
-MARKS = ".ox+"
+MARKS = ".ox+#"
 SEVERAL = "*"  # curves that meet
 
 
