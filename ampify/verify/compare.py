@@ -61,12 +61,14 @@ class _Verification:
     def _near(self, mode: str, run: Run) -> Verdict:
         verdict = judge.near(self.original, run, mode)
         far = verdict.distance is not None and verdict.limit is not None and verdict.distance > verdict.limit
-        if not far or run.failure or not self._is_repeatable():
+        if not (far and self._is_repeatable()) and not run.failure:
             return verdict
         extra = ("--reference", self._runner.kept, "--rounding", HALF[mode])
         rounded = self._runner.run("rounding alone", self._pair.original, {}, *extra)
+        if run.failure and run.errors[-1:] == rounded.errors[-1:]:
+            return verdict._replace(notes=("the original fails in the same way with autocast round its modules",))
         floors = [step.distance[0] for step in rounded.all() if step.distance is not None]
-        return judge.near(self.original, run, mode, max(floors, default=0.0)) if not rounded.failure else verdict
+        return judge.near(self.original, run, mode, 0.0 if rounded.failure else max(floors, default=0.0))
 
     def _in_half(self, mode: str) -> tuple[Run, Run]:
         """A run whose first gradients can be compared, and the first one: that may begin with steps that overflow, while the

@@ -92,7 +92,8 @@ def _outcome(comparison: Comparison, steps: int) -> str:
         where += f" (the script makes no more than that, of {steps})"
     if comparison.good:
         return f"The conversion trains the same: {where}."
-    wrong = [row.mode for row in comparison.rows if row.verdict.word in ("different", "failed")]
-    if wrong:
-        return f"The conversion does NOT train the same in {', '.join(wrong)}: {where}."
+    said = {"different": "does NOT train the same in", "failed": "does NOT run in"}
+    modes = {word: [row.mode for row in comparison.rows if row.verdict.word == word] for word in said}
+    if wrong := [f"{said[word]} {', '.join(found)}" for word, found in modes.items() if found]:
+        return f"The conversion {', and '.join(wrong)}: {where}."
     return f"Nothing is proved, as the script is not repeatable: {where}."

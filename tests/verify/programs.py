@@ -97,6 +97,17 @@ for step in range(20):
 """
 )
 
+NO_AUTOCAST = PLAIN.replace(
+    "model = ",
+    """class Plain(nn.Module):
+    def forward(self, x):
+        assert not torch.is_autocast_enabled("cpu"), "no kernel for this"
+        return x
+
+
+model = """,
+).replace("nn.Linear(32, 1))", "nn.Linear(32, 1), Plain())")
+
 CHANCE = PLAIN.replace("import torch\n", "import os\nimport torch\n", 1).replace(
     "model = ", "torch.manual_seed(int.from_bytes(os.urandom(4)))\nmodel = ", 1
 )

@@ -42,7 +42,7 @@ def test_the_table_has_the_modes_side_by_side() -> None:
         "fp16      different  30 % off, 2 % allowed        2     30.0         3",
         "bf16      failed                                  0",
     ]
-    assert lines[-1] == "The conversion does NOT train the same in fp16, bf16: 4 steps on cpu."
+    assert lines[-1] == "The conversion does NOT train the same in fp16, and does NOT run in bf16: 4 steps on cpu."
     assert lines[6:9] == ["fp16: different", "  a <reason>", "  a note"]
     assert "  | ValueError: <no> & \\x1b[31m" in lines, "nothing that moves a terminal's cursor"
 

@@ -75,6 +75,12 @@ def test_what_rounding_alone_does_is_allowed(tmp_path: Path, monkeypatch: pytest
     assert row.verdict.word == "different"
 
 
+def test_what_no_autocast_can_run_is_told_from_what_the_conversion_broke(tmp_path: Path) -> None:
+    (row,) = verified(_script(tmp_path, programs.NO_AUTOCAST), modes=("bf16",)).rows
+    assert row.verdict.word == "failed"
+    assert row.verdict.notes == ("the original fails in the same way with autocast round its modules",)
+
+
 def test_steps_that_overflow_at_first_are_normal(tmp_path: Path) -> None:
     script = _script(tmp_path, programs.PLAIN.replace("model(x), y)", "model(x), y) * 3000"))
     (row,) = verified(script, modes=("fp16",)).rows
