@@ -49,7 +49,18 @@ def _modes(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     return tuple(mode for mode in known if mode in given)
 
 
-@click.command(epilog=EPILOG, context_settings={"max_content_width": 100})
+class _Command(click.Command):
+    """A command that says where the arguments of scripts go."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            message = f"{error.format_message()} Arguments of the script go behind --."
+            raise click.UsageError(message, ctx) from None
+
+
+@click.command(cls=_Command, epilog=EPILOG, context_settings={"max_content_width": 100})
 @click.argument("script", type=click.Path())
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS...]")
 @click.option("--against", metavar="FILE", help="Compare with this script, instead of converting.")

@@ -152,6 +152,7 @@ def test_a_script_that_takes_too_long_is_ended(ampify: Ampify, tmp_path: Path) -
     [
         ((), 2, b"Missing argument 'SCRIPT'"),
         (("--modes", "off,fp8", "train.py"), 2, b"'fp8' is none of off, scale-only, fp16, bf16"),
+        (("train.py", "--epochs", "1"), 2, b"Arguments of the script go behind --."),
         (("--steps", "0", "train.py"), 2, b"0 is not in the range x>=1"),
         (("nothing.py",), 3, b"nothing.py: AMP990 cannot be read: No such file or directory"),
         (("plain.py", "--against", "nothing.py"), 3, b"nothing.py: AMP990 cannot be read: No such file or directory"),
