@@ -62,7 +62,7 @@ def exact(original: Run, run: Run, scaled: bool = False) -> Verdict:
 
 def near(original: Run, run: Run, mode: str, floor: float = 0.0) -> Verdict:
     """The verdict on a run in half precision: of each optimizer the first gradients are compared, as trainings drift apart from
-    there on. `floor` is how far rounding alone moves them."""
+    there on. `floor` is how far rounding alone moves them. In float64, which autocast leaves alone, it may be identical."""
     steps = list(run.all())
     limit = max(UNITS * ROUNDOFF[mode], min(FLOORS * floor, FARTHEST))
     found = mistakes(original, run)
@@ -93,8 +93,9 @@ def near(original: Run, run: Run, mode: str, floor: float = 0.0) -> Verdict:
     if floor and not reasons:
         notes.append(f"rounding alone moves the gradients of this script by {percent(floor)}, so {percent(limit)} is allowed")
     if worst == 0.0 and not reasons:
-        notes.append("the first gradients are those of float32: nothing of what they come from ran in half precision")
-    return Verdict("different" if reasons else "close", len(steps), worst, limit, tuple(reasons), tuple(notes))
+        notes.append("the first gradients are the original's: nothing of what they come from ran in half precision")
+    same: Word = "identical" if not _first_difference(original, run) else "close"
+    return Verdict("different" if reasons else same, len(steps), worst, limit, tuple(reasons), tuple(notes))
 
 
 def _distance(original: Run, step: Step) -> tuple[float, int, float] | None:

@@ -49,6 +49,15 @@ def test_a_conversion_that_does_not_run_is_not_verified(tmp_path: Path) -> None:
     assert comparison.rows[2].verdict.reasons == ("nothing ran under autocast: what was converted did not run",)
 
 
+def test_in_float64_nothing_changes(tmp_path: Path) -> None:
+    script = _script(
+        tmp_path, programs.PLAIN.replace("import torch\n", "import torch\ntorch.set_default_dtype(torch.float64)\n", 1)
+    )
+    (row,) = verified(script, modes=("bf16",)).rows
+    assert (row.verdict.word, row.verdict.distance) == ("identical", 0.0)
+    assert "nothing of what they come from ran in half precision" in row.verdict.notes[0]
+
+
 def test_where_it_differs_is_said(tmp_path: Path) -> None:
     right = convert(programs.GAN.encode()).output.decode()
     wrong = right.replace("scaler.scale(loss_G).backward()", "scaler.scale(loss_G * 0.5).backward()")
