@@ -78,8 +78,10 @@ def test_what_rounding_alone_does_is_allowed(tmp_path: Path, monkeypatch: pytest
     (row,) = verified(script, modes=("bf16",)).rows
     assert row.verdict.word == "close"
     assert "rounding alone moves the gradients of this script by" in row.verdict.notes[0]
+    assert row.verdict.limit is not None
+    assert row.verdict.limit < 0.02, "also where gradients are clipped"
     right = convert(programs.PLAIN.encode()).output.decode()
-    wrong = _script(tmp_path, right.replace("F.mse_loss(", "1.1 * F.mse_loss("), "wrong.py")
+    wrong = _script(tmp_path, right.replace("loss)", "loss * 1.1)").replace("1.0)", "1.05)"), "wrong.py")
     (row,) = verified(script, wrong, ("bf16",)).rows
     assert row.verdict.word == "different"
 
