@@ -176,7 +176,8 @@ def _ended_by_signals() -> Iterator[None]:
     before = {}
     for name in ("SIGTERM", "SIGHUP"):
         with contextlib.suppress(AttributeError, ValueError):  # not there, or not in the main thread
-            before[name] = signal.signal(getattr(signal, name), interrupt)
+            if signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:  # nohup ignores one, say
+                before[name] = signal.signal(getattr(signal, name), interrupt)
     try:
         yield
     finally:
