@@ -47,8 +47,11 @@ class NoPairError(Exception):
 def against(script: str, converted: str) -> Pair:
     """Two scripts that are there both. Raises NoPairError if one is not."""
     _read(script)
-    _read(converted)
-    return Pair(Program(script, {}), Program(converted, {}), (f"{printable(script)} against {printable(converted)}",))
+    told = [f"{printable(script)} against {printable(converted)}"]
+    parts = [_read(converted).data, *(files.read_optional(path) or b"" for path in _imported(files.identity(converted)))]
+    if not any(map(_has_runtime, parts)):
+        told.append(f"{printable(converted)} does not import ampify_runtime: no mode changes what it does")
+    return Pair(Program(script, {}), Program(converted, {}), tuple(told))
 
 
 def of(script: str, options: Options) -> Pair:

@@ -7,6 +7,7 @@ import pytest
 from ampify.convert import convert
 from ampify.verify import judge
 from ampify.verify.compare import MODES
+from ampify.verify.pair import against
 from tests.verify import programs
 from tests.verify.observing import verified
 
@@ -108,3 +109,11 @@ def test_a_script_that_was_converted_is_compared_with_what_it_was(tmp_path: Path
     assert comparison.original.count("scale") == 0
     assert comparison.rows[0].run.count("scale") > 0
     assert script.read_bytes() == converted
+
+
+def test_a_script_that_knows_no_modes_is_told(tmp_path: Path) -> None:
+    script = _script(tmp_path, programs.PLAIN)
+    converted = tmp_path / "converted.py"
+    converted.write_bytes(convert(script.read_bytes()).output)
+    assert len(against(str(script), str(converted)).told) == 1
+    assert against(str(script), str(script)).told[1].endswith("does not import ampify_runtime: no mode changes what it does")
