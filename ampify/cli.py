@@ -33,6 +33,7 @@ Examples:
   ampify - < train.py          from standard input to standard output
   ampify --dtype bf16 train.py convert, and pin bfloat16 in the source
   ampify rule AMP210           what a code means, why, and what is written
+  ampify verify train.py       run original and conversion, and compare how they train
 
 \b
 Exit codes:
@@ -185,6 +186,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] == ["rule"]:  # a file of that name is ./rule
             return int(rule.main(given[1:], prog_name="ampify rule", standalone_mode=False))
+        if given[:1] == ["verify"]:
+            from ampify.verify.command import verify
+
+            return int(verify.main(given[1:], prog_name="ampify verify", standalone_mode=False))
         return int(cli.main(given, prog_name="ampify", standalone_mode=False))
     except click.ClickException as error:
         shown = io.StringIO()

@@ -4,7 +4,8 @@ import contextlib
 import errno
 import os
 import stat
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import IO, NamedTuple
 
 UNREADABLE = "AMP990"
 UNWRITABLE = "AMP993"
@@ -165,6 +166,39 @@ def create(path: str, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
     _sync_directory(directory)
+
+
+def replace(path: str, data: bytes) -> None:
+    """Write a report, over an older one if there is one: atomically. Raises FileError."""
+    if os.path.lexists(path):
+        write(read(path), data)
+    else:
+        create(path, data)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[str]:
+    """A directory of our own for a while; it goes with all that is in it. Raises FileError if there is no room for one."""
+    import tempfile  # only here: start-up is measured
+
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="ampify-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise FileError(UNWRITABLE, f"there is no temporary directory: {_reason(error)}") from error
+    with directory as path:
+        yield path
+
+
+def subdirectory(directory: str, name: str) -> str:
+    """A new directory in one of our own; its path. Raises OSError."""
+    path = os.path.join(directory, name)
+    os.mkdir(path)
+    return path
+
+
+def opened(path: str) -> IO[bytes]:
+    """A new file in a directory of our own, for another process to write to. Raises OSError."""
+    return open(path, "xb")
 
 
 def _temporary(directory: str) -> str:

@@ -25,6 +25,9 @@ ALLOWED = {
     ("ampify/report/colour.py", "os.environ.get"): "NO_COLOR and TERM",
     ("ampify/crew.py", "os.sched_getaffinity"): "how many processes there may be",
     ("ampify/crew.py", "os.cpu_count"): "the same",
+    ("ampify/verify/runs.py", "os.killpg"): "ends a program with all that it started",
+    ("ampify/verify/command.py", "os.environ"): "what scripts run in",
+    ("ampify/verify/command.py", "os.environ.get"): "the loss scale that they begin with",
 }
 
 # Of os, what only computes. realpath is not here: it reads links.
@@ -108,7 +111,7 @@ def test_only_render_imports_libcst() -> None:
 
 
 def test_only_the_command_line_imports_click() -> None:
-    assert _importers("click") == {"ampify/cli.py"}
+    assert _importers("click") == {"ampify/cli.py", "ampify/verify/command.py"}
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -169,6 +172,16 @@ def test_the_proof_knows_nothing_of_the_rendering() -> None:
 def test_the_runtime_needs_torch_and_the_standard_library_only() -> None:
     tree = ast.parse((ROOT / "runtime/ampify_runtime.py").read_bytes())
     assert {_package(name) for name in _imported(tree)} - sys.stdlib_module_names == {"torch"}
+
+
+def test_the_observer_needs_torch_and_the_standard_library_only() -> None:
+    trees = [ast.parse(path.read_bytes()) for path in sorted((ROOT / "runtime/ampify_observe").rglob("*.py"))]
+    imported = {_package(name) for tree in trees for name in _imported(tree)}
+    assert imported - sys.stdlib_module_names - {"ampify_observe"} == {"torch", "numpy"}, "numpy where it is, to seed it"
+
+
+def test_no_converted_script_needs_the_observer() -> None:
+    assert "ampify_observe" not in (ROOT / "runtime/ampify_runtime.py").read_text()
 
 
 def test_the_second_eraser_is_independent() -> None:

@@ -17,9 +17,13 @@ class ProgressLine:
 
     def told(self, what: str, done: int, total: int) -> None:
         """Shows what is being done, to how many files it has been, and of how many; not too often."""
+        self.show(f"{done} of {total} files {what}")
+
+    def show(self, what: str) -> None:
+        """Shows what is being done; not too often."""
         if self._terminal and (now := time.monotonic()) >= self._next:
             self._next = now + PAUSE
-            self._write(f"ampify: {done} of {total} files {what}")
+            self._write(f"ampify: {what}")
 
     def erase(self) -> None:
         """Leaves nothing of the line."""

@@ -26,6 +26,18 @@ def test_the_diff_is_what_ampify_prints(ampify: Ampify) -> None:
     assert _blocks("diff") == [done.stdout.decode()]
 
 
+def test_the_verification_is_what_ampify_prints(ampify: Ampify) -> None:
+    """But for what other machines round, and for the time and the memory that it took."""
+
+    def lasting(lines: str) -> list[list[str]]:
+        return [re.sub(r"[\d.]+ +\d+$|[\d.]+ % off", "", line).split() for line in lines.splitlines()]
+
+    done = ampify("verify", "fixtures/readme/train.in.py", cwd=ROOT)
+    (shown,) = [block for block in re.findall(r"^```\n(.*?)^```$", README, re.DOTALL | re.MULTILINE) if "verdict" in block]
+    table = done.stdout.decode().partition("\n\n")[0]
+    assert (done.returncode, lasting(table)) == (0, lasting(shown)), done.stderr
+
+
 def test_the_shipped_example_is_the_one_in_the_first_command() -> None:
     assert _blocks("sh")[0].strip().endswith(".venv/bin/ampify --diff fixtures/readme/train.in.py")
 
@@ -54,7 +66,7 @@ def test_the_refusals_are_the_ones_in_the_code() -> None:
 
 
 def test_every_command_line_is_one(ampify: Ampify) -> None:
-    described = ampify("--help").stdout.decode()
+    described = ampify("--help").stdout.decode() + ampify("verify", "--help").stdout.decode()
     for option in {word for line in README.splitlines() for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}:
         assert option in described, option
 

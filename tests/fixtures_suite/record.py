@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from tests import cuda_policy
+from ampify_observe import cuda_policy
 
 # The layers autocast is for: they have weights and a half-precision kernel.
 _LAYERS = (
@@ -38,7 +38,7 @@ MODES: dict[str, dict[str, str]] = {
     "growing": {"AMPIFY_MODE": "scale-only"},
     "fp16": {"AMPIFY_MODE": "fp16"},
     "bf16": {"AMPIFY_MODE": "bf16"},
-    # The same with CUDA's policy on the CPU: see tests/cuda_policy.py.
+    # The same with CUDA's policy on the CPU: see ampify_observe/cuda_policy.py.
     "cuda-fp16": {"AMPIFY_MODE": "fp16"},
     "cuda-bf16": {"AMPIFY_MODE": "bf16"},
     # On the accelerator that torch reports, and on the CPU if it reports none.

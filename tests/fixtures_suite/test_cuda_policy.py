@@ -6,7 +6,7 @@ Everything that installs it runs in a forked child.
 import pytest
 import torch
 
-from tests.cuda_policy import BANNED, NORMS, kinds, registered
+from ampify_observe.cuda_policy import BANNED, NORMS, kinds, registered
 from tests.fixtures_suite.forks import ForkServer
 
 BCE_MESSAGE = "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast.\nMany models use a sigmoid"
@@ -161,7 +161,7 @@ for cast in (torch.Tensor.half, torch.Tensor.float):
 def test_it_does_not_leave_the_child_and_holds_in_bf16(server: ForkServer) -> None:
     script = b"""
 import torch
-from tests import cuda_policy
+from ampify_observe import cuda_policy
 from ampify_runtime import autocast
 
 with autocast():

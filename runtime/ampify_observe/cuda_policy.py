@@ -69,12 +69,12 @@ def install() -> None:
     kernels |= {name: _with_dtype(_operator(name), _operator(with_dtype)) for name, with_dtype in NORMS.items()}
     kernels |= {name: _in_half(_operator(name)) for name in RNNS}
     kernels[BANNED] = functools.partial(_operator(BANNED).redispatch, DispatchKeySet(DispatchKey.AutocastCUDA))
-    library = torch.library.Library("aten", "IMPL")
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     _installed.append(library)  # what it registers goes when it goes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # overriding is what this is for
         for name, kernel in kernels.items():
-            library.impl(name, kernel, "AutocastCPU", allow_override=True)
+            library.impl(name, kernel, "AutocastCPU", allow_override=True)  # type: ignore[no-untyped-call]
 
 
 def _operator(name: str) -> Any:
