@@ -16,7 +16,7 @@ def renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundi
     Raises ProofError."""
     if framework(Names(tree)):
         return Result("already", source)
-    treated = Result(*treat(source, tree, around.path, options.skip))
+    treated = Result(*treat(source, tree, around.path, options.skip, around.finder))
     spelled = migrated(source, tree, options, around, again)
     if spelled.bug or any(edit.code in APEX_EDITS for edit in spelled.edits):
         return spelled  # apex is out, and the script converted as any other
@@ -25,7 +25,7 @@ def renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundi
         return treated._replace(diagnostics=told)
     if treated.status != "converted":
         return spelled._replace(diagnostics=told)
-    both = Result(*treat(spelled.output, ast.parse(spelled.output), around.path, options.skip))
+    both = Result(*treat(spelled.output, ast.parse(spelled.output), around.path, options.skip, around.finder))
     if sorted(e.code for e in both.edits) != sorted(e.code for e in treated.edits):
         return treated._replace(diagnostics=told)  # one after the other: converting again renews the spelling
     edits = tuple(sorted((*treated.edits, *spelled.edits), key=lambda e: (e.line, e.code)))
