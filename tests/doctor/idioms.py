@@ -811,4 +811,96 @@ for x, y in data:
     scaler.step(optimizer)
     scaler.update()
 """,
+    "options that can be switched off": """
+import argparse
+
+def truth(text):
+    return text.lower() == "true"
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--amp", action="store_true", default=False)
+parser.add_argument("--half", type=truth, default=False)
+parser.add_argument("--fp16", default=False)
+parser.add_argument("--mixed", default=False, type=int)
+parser.add_argument("--precision", default="fp16")
+parser.add_argument("--verbose", default=False, type=bool)
+parser.add_argument("--native", nargs="?", const=True, default=False)
+args = parser.parse_args([])
+args.fp16 = args.fp16 in (True, "True")
+scaler = torch.amp.GradScaler("cuda", enabled=args.amp or args.half or args.mixed or args.fp16 or args.native)
+for x, y in data:
+    optimizer.zero_grad()
+    with torch.autocast("cuda", torch.float16, enabled=args.amp):
+        loss = criterion(model(x), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    if args.verbose:
+        print(loss.item())
+""",
+    "states that are there": """
+scaler = torch.amp.GradScaler("cuda")
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+scaler.load_state_dict(checkpoint["scaler"])
+torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, "last.pt")
+""",
+    "states that are asked for": """
+scaler = torch.amp.GradScaler("cuda", enabled=args.amp)
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+if args.amp and "scaler" in checkpoint:
+    scaler.load_state_dict(checkpoint["scaler"])
+state = {"optimizer": optimizer.state_dict()}
+if args.amp:
+    state["scaler"] = scaler.state_dict()
+torch.save(state, "last.pt")
+""",
+    "states that may be missed": """
+scaler = torch.amp.GradScaler("cuda", enabled=args.amp)
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+try:
+    scaler.load_state_dict(checkpoint["scaler"])
+except (KeyError, RuntimeError):
+    print("a new scale")
+torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, "last.pt")
+""",
+    "states that are looked at": """
+scaler = torch.amp.GradScaler("cuda", enabled=args.amp)
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+if checkpoint["scaler"]:
+    scaler.load_state_dict(checkpoint["scaler"])
+torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, "last.pt")
+""",
+    "a run that says what it was": """
+scaler = torch.amp.GradScaler("cuda") if args.amp else None
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+if checkpoint["args"].amp:
+    scaler.load_state_dict(checkpoint["scaler"])
+state = {"optimizer": optimizer.state_dict(), "args": args}
+if args.amp:
+    state["scaler"] = scaler.state_dict()
+torch.save(state, "last.pt")
+""",
+    "versions": """
+from packaging import version
+enabled = torch.__version__ >= "1.10"
+if version.parse(torch.__version__) < version.parse("1.10") or torch.__version__ < "1.6.0":
+    raise RuntimeError("torch is too old")
+if torch.version.__version__ < "1.6":
+    print("torch is old")
+if torch.__version__[:3] < "2.0":
+    raise RuntimeError("torch is too old")
+scaler = torch.amp.GradScaler("cuda", enabled=enabled and torch.__version__.split("+")[0] > "2")
+for x, y in data:
+    optimizer.zero_grad()
+    with torch.autocast("cuda", torch.float16, enabled=torch.__version__ >= "2.4"):
+        loss = criterion(model(x), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
 }

@@ -70,6 +70,23 @@ WRONG = [
     ("bfloat16 without a scaler", "criterion(model(x), y)", "(x @ x.t()).masked_fill(y > 0, -1e9).sum()", []),
     ("custom functions", '@torch.amp.custom_bwd(device_type="cuda")', "@torch.amp.custom_bwd", [("AMP326", "custom_bwd")]),
     ("float32 inside a region", "            loss = criterion(out.float(), y)\n    scaler", "            loss = criterion(out.float(), y)\n        scaler", [("AMP322", "backward")]),  # noqa: E501
+    ("options that can be switched off", 'action="store_true", default=False', "type=bool", [("AMP327", '"--amp"')]),
+    ("options that can be switched off", 'action="store_true", default=False', "default=True, type=bool, nargs='?', const=True", [("AMP327", '"--amp"')]),  # noqa: E501
+    ("options that can be switched off", 'action="store_true", default=False', "default=False", [("AMP327", '"--amp"')]),
+    ("options that can be switched off", '"--mixed", default=False, type=int', '"--use-mixed", dest="mixed", default=False', [("AMP327", '"--use-mixed"')]),  # noqa: E501
+    ("options that can be switched off", "args.fp16 = args.fp16 in (True, 'True')\n".replace("'", '"'), "", [("AMP327", '"--fp16"')]),  # noqa: E501
+    ("states that are asked for", 'args.amp and "scaler" in checkpoint', "args.amp", [("AMP328", "scaler.load_state_dict(")]),
+    ("states that may be missed", "except (KeyError, RuntimeError):\n    print", "finally:\n    print", [("AMP329", "scaler.load_state_dict(")]),
+    ("states that may be missed", 'try:\n    scaler.load_state_dict(checkpoint["scaler"])\nexcept (KeyError, RuntimeError):\n', 'if "scaler" in checkpoint:\n    scaler.load_state_dict(checkpoint["scaler"])\nelse:\n', [("AMP329", "scaler.load_state_dict(")]),  # noqa: E501
+    ("states that are looked at", 'if checkpoint["scaler"]:', "if args.amp:", [("AMP329", "scaler.load_state_dict(")]),
+    ("states that are there", 'GradScaler("cuda")', 'GradScaler("cuda", enabled=args.amp)', [("AMP329", "scaler.load_state_dict(")]),  # noqa: E501
+    ("versions", '[:3] < "2.0"', '[:3] < "1.8"', [("AMP331", "[:3] <")]),
+    ("versions", '[:3] < "2.0"', '[:3] < "2.4"', [("AMP331", "[:3] <")]),
+    ("versions", '[:3] < "2.0"', '[:3] <= "2"', []),
+    ("versions", '> "2"', '> "2.4"', [("AMP331", "split")]),
+    ("versions", 'enabled=torch.__version__ >= "2.4"', 'enabled="1.6" <= torch.version.__version__', [("AMP331", "enabled=")]),
+    ("versions", 'enabled = torch.__version__ >= "1.10"', 'enabled = str(torch.__version__) >= "1.10"', []),
+    ("versions", "enabled=enabled and", "enabled=str(torch.__version__) >= '2.12' and", [("AMP331", "2.12")]),
 ]  # fmt: skip
 
 
