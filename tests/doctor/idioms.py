@@ -903,4 +903,88 @@ for x, y in data:
     scaler.step(optimizer)
     scaler.update()
 """,
+    "scalers where there is mixed precision": """
+def run(amp, dtype, resume):
+    if amp:
+        scaler = torch.amp.GradScaler("cuda")
+    if dtype == "float16":
+        other = torch.amp.GradScaler("cuda")
+    maybe = torch.amp.GradScaler("cuda") if amp else None
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16, enabled=amp):
+            loss = criterion(model(x), y)
+        if amp:
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer2.zero_grad()
+        loss = criterion(model2(x), y)
+        other.scale(loss).backward() if dtype == "float16" else loss.backward()
+        if dtype == "float16":
+            other.step(optimizer2)
+            other.update()
+        else:
+            optimizer2.step()
+        print(maybe.get_scale() if maybe else 1.0, maybe and maybe.get_scale())
+""",
+    "a scaler behind a way out": """
+def run(amp):
+    if not amp:
+        return
+    if amp:
+        scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            loss = criterion(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "a scaler, or another round": """
+def run(amp):
+    if amp:
+        scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16, enabled=amp):
+            loss = criterion(model(x), y)
+        if not amp:
+            loss.backward()
+            optimizer.step()
+            continue
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "a scaler, or an error": """
+if args.amp:
+    scaler = torch.amp.GradScaler("cuda")
+elif args.fp16:
+    raise RuntimeError("there is no such thing")
+else:
+    scaler = torch.amp.GradScaler("cuda", enabled=False)
+for x, y in data:
+    optimizer.zero_grad()
+    with torch.autocast("cuda", torch.float16, enabled=args.amp):
+        loss = criterion(model(x), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "a scaler of the first round": """
+def run():
+    for i, (x, y) in enumerate(data):
+        if i:
+            print(scaler.get_scale())
+        else:
+            scaler = torch.amp.GradScaler("cuda")
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            loss = criterion(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+""",
 }

@@ -76,7 +76,7 @@ WRONG = [
     ("options that can be switched off", '"--mixed", default=False, type=int', '"--use-mixed", dest="mixed", default=False', [("AMP327", '"--use-mixed"')]),  # noqa: E501
     ("options that can be switched off", "args.fp16 = args.fp16 in (True, 'True')\n".replace("'", '"'), "", [("AMP327", '"--fp16"')]),  # noqa: E501
     ("states that are asked for", 'args.amp and "scaler" in checkpoint', "args.amp", [("AMP328", "scaler.load_state_dict(")]),
-    ("states that may be missed", "except (KeyError, RuntimeError):\n    print", "finally:\n    print", [("AMP329", "scaler.load_state_dict(")]),
+    ("states that may be missed", "except (KeyError, RuntimeError):\n    print", "finally:\n    print", [("AMP329", "scaler.load_state_dict(")]),  # noqa: E501
     ("states that may be missed", 'try:\n    scaler.load_state_dict(checkpoint["scaler"])\nexcept (KeyError, RuntimeError):\n', 'if "scaler" in checkpoint:\n    scaler.load_state_dict(checkpoint["scaler"])\nelse:\n', [("AMP329", "scaler.load_state_dict(")]),  # noqa: E501
     ("states that are looked at", 'if checkpoint["scaler"]:', "if args.amp:", [("AMP329", "scaler.load_state_dict(")]),
     ("states that are there", 'GradScaler("cuda")', 'GradScaler("cuda", enabled=args.amp)', [("AMP329", "scaler.load_state_dict(")]),  # noqa: E501
@@ -87,6 +87,11 @@ WRONG = [
     ("versions", 'enabled=torch.__version__ >= "2.4"', 'enabled="1.6" <= torch.version.__version__', [("AMP331", "enabled=")]),
     ("versions", 'enabled = torch.__version__ >= "1.10"', 'enabled = str(torch.__version__) >= "1.10"', []),
     ("versions", "enabled=enabled and", "enabled=str(torch.__version__) >= '2.12' and", [("AMP331", "2.12")]),
+    ("scalers where there is mixed precision", "        if amp:\n            scaler.scale(loss).backward()\n            scaler.step(optimizer)\n            scaler.update()", "        scaler.scale(loss).backward()\n        scaler.step(optimizer)\n        scaler.update()", [("AMP330", "scaler.scale(loss)")]),  # noqa: E501
+    ("scalers where there is mixed precision", "maybe.get_scale() if maybe else 1.0", "maybe.get_scale()", [("AMP330", "print(maybe")]),  # noqa: E501
+    ("scalers where there is mixed precision", "    maybe = ", "    if resume:\n        maybe.load_state_dict(resume)\n    maybe = ", [("AMP330", "maybe.load")]),  # noqa: E501
+    ("a scaler behind a way out", "        return\n", "        print()\n", [("AMP330", "scaler.scale(")]),
+    ("a scaler, or another round", "            continue\n", "            print()\n", [("AMP330", "scaler.scale(")]),
 ]  # fmt: skip
 
 

@@ -149,6 +149,49 @@ GradScaler."
 """,
     ),
     Page(
+        "AMP330",
+        "scaler-not-there",
+        "warning",
+        "{} is used where there may be no scaler: {}",
+        "`GradScaler(enabled=...)` in all runs, in a line above all uses; it does nothing where it is off",
+        """Scaler not there: uses before it is made, or in runs that make none
+
+What it finds: a scaler that is used above the line that makes it; or that is made under a condition about mixed precision, and
+used outside of any: unbound, or None, where that does not hold.
+
+Why it matters: the run raises: with mixed precision off, as nobody tried it any more, or where it resumes.
+
+Before:
+
+    args = type("Args", (), {"amp": True})
+    if args.amp:
+        scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        with torch.autocast("cuda", dtype=torch.float16, enabled=args.amp):
+            loss = criterion(model(x), y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+After:
+
+    args = type("Args", (), {"amp": True})
+    scaler = torch.amp.GradScaler("cuda", enabled=args.amp)
+    for x, y in data:
+        with torch.autocast("cuda", dtype=torch.float16, enabled=args.amp):
+            loss = criterion(model(x), y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+Safety: shown.
+
+Source: the reference of torch.amp.GradScaler, `enabled`: "If False, disables gradient scaling."
+""",
+    ),
+    Page(
         "AMP331",
         "version-as-text",
         "warning",
