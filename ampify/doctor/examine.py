@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import ast
 
-from ampify.doctor import bindings, devices, elsewhere, flow, hazards, lifetime, loading, purpose, regions, switches, values
+from ampify.doctor import (
+    bindings,
+    devices,
+    elsewhere,
+    flow,
+    graphs,
+    hazards,
+    lifetime,
+    loading,
+    purpose,
+    regions,
+    switches,
+    values,
+)
 from ampify.doctor.base import Finding
 from ampify.doctor.case import Case
 
-FAMILIES = (flow, values, lifetime, elsewhere, loading, switches, bindings, purpose, regions, devices, hazards)
+FAMILIES = (flow, values, lifetime, elsewhere, loading, switches, bindings, graphs, purpose, regions, devices, hazards)
 
 
 def examine(tree: ast.Module, path: str = "") -> list[Finding]:

@@ -1,4 +1,5 @@
-"""Loading: states of scalers that are loaded from checkpoints which may not have them (AMP328, AMP329)."""
+"""Loading: states of scalers that are loaded from checkpoints which may not have them, or into ones that are made again
+(AMP328, AMP329, AMP333)."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from ampify.doctor.case import Case
 from ampify.doctor.machine import about_precision
 
 BRANCHES = (ast.If, ast.IfExp, ast.While)
+LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
 def find(case: Case) -> Iterator[Finding]:
@@ -32,6 +34,43 @@ def find(case: Case) -> Iterator[Finding]:
             yield Finding("AMP328", call.lineno, call.col_offset, f'{shown(call)}|"{key}"')
         elif not any(conditional) and _may_be_off(case) and not _is_looked_at(case, given):
             yield Finding("AMP329", call.lineno, call.col_offset, shown(call))
+
+    yield from _made_after(case)
+
+
+def _made_after(case: Case) -> Iterator[Finding]:
+    """Scalers that are made again, below the line that loads the state, and above all that trains."""
+    for call, frame in case.calls_of_scaler("load_state_dict"):
+        text = dotted(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+        body = case.body(frame)
+        around = list(case.above(call))
+        for made in case.made:
+            later = made.text == text and made.stmt in body and made.stmt.lineno > call.lineno
+            if not later or made.stmt in around or not any(m.text == text and m.stmt.lineno < call.lineno for m in case.made):
+                continue
+            conditions = [n for n in case.above(made.stmt) if isinstance(n, (*BRANCHES, ast.Try, *LOOPS)) and n in body]
+            between = [
+                c
+                for c, where in case.calls_of_scaler("step", "scale")
+                if where is frame and call.lineno < c.lineno < made.stmt.lineno
+            ]
+            shared = any(n in around and isinstance(n, LOOPS) for n in conditions)
+            ended = any(isinstance(s, (ast.Return, ast.Raise)) and call.lineno < s.lineno < made.stmt.lineno for s in body)
+            if all(n in around for n in conditions) and not shared and not between and not ended:
+                if not _is_other_side(case, call, made.stmt):
+                    yield Finding("AMP333", made.call.lineno, made.call.col_offset, f"`{text}`|{call.lineno}")
+
+
+def _is_other_side(case: Case, call: ast.Call, stmt: ast.stmt) -> bool:
+    """Whether a statement is on another side of a branch than a call."""
+    inside = {call, *case.above(call)}
+    for above in (stmt, *case.above(stmt)):
+        parent = case.parents.get(above)
+        if isinstance(parent, (ast.If, ast.Try)) and parent in inside:
+            blocks = [b for name in ("body", "orelse", "handlers", "finalbody") if (b := getattr(parent, name, None))]
+            if not any(above in block and any(s in inside for s in block) for block in blocks):
+                return True
+    return False
 
 
 def _is_caught(case: Case, call: ast.Call) -> bool:

@@ -987,4 +987,43 @@ def run():
         scaler.step(optimizer)
         scaler.update()
 """,
+    "gradients with a graph": """
+scaler = torch.amp.GradScaler("cuda")
+for x, y in data:
+    x.requires_grad_()
+    optimizer.zero_grad()
+    with torch.autocast("cuda", torch.float16):
+        loss = criterion(model(x), y)
+    slope = torch.autograd.grad(loss, x, create_graph=True)[0]
+    direction = torch.autograd.grad(scaler.scale(loss), x, create_graph=True)[0].sign()
+    loss = loss + ((slope.norm(2, dim=1) - 1) ** 2).mean() + criterion(model(x + direction.detach()), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "a scaler for each training": """
+for path in ("a.pt", "b.pt"):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cuda")
+    scaler.load_state_dict(torch.load(path))
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            loss = criterion(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+scaler = torch.amp.GradScaler("cuda")
+if args.fp16:
+    scaler.load_state_dict(torch.load("c.pt"))
+else:
+    scaler = torch.amp.GradScaler("cuda", init_scale=1024.0)
+for x, y in data:
+    optimizer2.zero_grad()
+    with torch.autocast("cuda", torch.float16):
+        loss = criterion(model2(x), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer2)
+    scaler.update()
+""",
 }

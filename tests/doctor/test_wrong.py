@@ -92,6 +92,11 @@ WRONG = [
     ("scalers where there is mixed precision", "    maybe = ", "    if resume:\n        maybe.load_state_dict(resume)\n    maybe = ", [("AMP330", "maybe.load")]),  # noqa: E501
     ("a scaler behind a way out", "        return\n", "        print()\n", [("AMP330", "scaler.scale(")]),
     ("a scaler, or another round", "            continue\n", "            print()\n", [("AMP330", "scaler.scale(")]),
+    ("penalty", "    inverse = 1.0 / scaler.get_scale()\n    grads = [p * inverse for p in scaled]\n", "    grads = scaled\n", [("AMP332", "create_graph=True")]),  # noqa: E501
+    ("penalty", "    inverse = 1.0 / scaler.get_scale()\n    grads = [p * inverse for p in scaled]\n", "    grads = [p / 65536.0 for p in scaled]\n", []),  # noqa: E501
+    ("gradients with a graph", "torch.autograd.grad(loss, x,", "torch.autograd.grad(scaler.scale(loss), x,", [("AMP332", "slope =")]),  # noqa: E501
+    ("gradients with a graph", "    slope = torch.autograd.grad(loss, x,", "    scaled = scaler.scale(loss)\n    slope = torch.autograd.grad(scaled, x,", [("AMP332", "slope =")]),  # noqa: E501
+    ("a scaler for each training", "if args.fp16:\n    scaler.load_state_dict(torch.load(\"c.pt\"))\nelse:\n    scaler", "scaler.load_state_dict(torch.load(\"c.pt\"))\nif True:\n    pass\nscaler", [("AMP333", "init_scale")]),  # noqa: E501
 ]  # fmt: skip
 
 

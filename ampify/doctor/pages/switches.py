@@ -234,4 +234,45 @@ Safety: shown.
 Source: torch/torch_version.py, TorchVersion.
 """,
     ),
+    Page(
+        "AMP333",
+        "scaler-made-after-load",
+        "warning",
+        "{} is made again: the state that it got in line {} is lost, and the resumed run starts at the initial scale",
+        "load the state into the scaler that trains, below the line that makes it",
+        """Scaler made after the load: a state that is loaded into a scaler which nobody uses
+
+What it finds: a scaler that is made, loaded, and made again in one function before anything is scaled.
+
+Why it matters: the scale and its growth are in the object that is thrown away. The resumed run starts at 65536, and skips steps
+until that has come down again.
+
+Before:
+
+    scaler = torch.amp.GradScaler("cuda")
+    scaler.load_state_dict(torch.load("scaler.pt"))
+    scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        loss = criterion(model(x), y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+After:
+
+    scaler = torch.amp.GradScaler("cuda")
+    scaler.load_state_dict(torch.load("scaler.pt"))
+    for x, y in data:
+        loss = criterion(model(x), y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+Safety: shown.
+
+Source: PyTorch's recipe of automatic mixed precision, saving and resuming.
+""",
+    ),
 )
