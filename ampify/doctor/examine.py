@@ -6,6 +6,7 @@ import ast
 
 from ampify.doctor import (
     bindings,
+    costs,
     devices,
     elsewhere,
     flow,
@@ -21,7 +22,7 @@ from ampify.doctor import (
 from ampify.doctor.base import Finding
 from ampify.doctor.case import Case
 
-FAMILIES = (flow, values, lifetime, elsewhere, loading, switches, bindings, graphs, purpose, regions, devices, hazards)
+FAMILIES = (flow, values, lifetime, elsewhere, loading, switches, bindings, graphs, costs, purpose, regions, devices, hazards)
 
 
 def examine(tree: ast.Module, path: str = "") -> list[Finding]:
