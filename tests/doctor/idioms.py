@@ -1033,11 +1033,43 @@ ctx = torch.autocast("cuda", torch.float16)
 @torch.no_grad()
 def validate(model, cast):
     model.eval()
-    with torch.autocast("cuda", torch.float16):
-        first = model(data[0][0])
     with cast():
-        second = model(data[1][0])
-    return first, second
+        return model(data[1][0])
+
+@torch.no_grad()
+@torch.autocast("cuda", torch.float16)
+def test(model):
+    return model(data[0][0])
+
+@torch.inference_mode()
+def predict(model, x):
+    return model(x)
+
+def train(model):
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            out = model(x)
+            loss = criterion(out, y)
+            picked = torch.gather(out, 1, torch.zeros(2, 1).long())
+        print(loss.item(), picked)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        with torch.no_grad():
+            weights = [p.norm() for p in model.parameters()]
+    with ctx:
+        predict(model, x)
+""",
+    "evaluation, and none that is cast": """
+scaler = torch.amp.GradScaler("cuda")
+ctx = torch.autocast("cuda", torch.float16)
+
+@torch.no_grad()
+def validate(model, cast):
+    model.eval()
+    with cast():
+        return model(data[1][0])
 
 @torch.inference_mode()
 def predict(model, x):

@@ -97,11 +97,12 @@ WRONG = [
     ("gradients with a graph", "torch.autograd.grad(loss, x,", "torch.autograd.grad(scaler.scale(loss), x,", [("AMP332", "slope =")]),  # noqa: E501
     ("gradients with a graph", "    slope = torch.autograd.grad(loss, x,", "    scaled = scaler.scale(loss)\n    slope = torch.autograd.grad(scaled, x,", [("AMP332", "slope =")]),  # noqa: E501
     ("a scaler for each training", "if args.fp16:\n    scaler.load_state_dict(torch.load(\"c.pt\"))\nelse:\n    scaler", "scaler.load_state_dict(torch.load(\"c.pt\"))\nif True:\n    pass\nscaler", [("AMP333", "init_scale")]),  # noqa: E501
-    ("evaluation as the training", "    with ctx:\n        predict", "    predict", [("AMP334", "return model(x)")]),
-    ("evaluation as the training", "    with torch.autocast(\"cuda\", torch.float16):\n        first", "    if model:\n        first", [("AMP334", "first =")]),  # noqa: E501
+    ("evaluation as the training", "    with ctx:\n        predict", "    predict", []),
+    ("evaluation, and none that is cast", "    with ctx:\n        predict", "    predict", [("AMP334", "return model(x)")]),
+    ("evaluation, and none that is cast", "    with cast():\n", "    if model:\n", [("AMP334", "return model(data")]),
     ("evaluation as the training", "        print(loss.item(), picked)", "            print(loss.item(), picked)", [("AMP335", "print(")]),  # noqa: E501
     ("evaluation as the training", "        print(loss.item(), picked)", "            torch.distributed.all_reduce(picked)", [("AMP335", "all_reduce")]),  # noqa: E501
-    ("evaluation as the training", "        with torch.no_grad():\n            weights", "        if x is y:\n            weights", []),
+    ("evaluation as the training", "        with torch.no_grad():\n            weights", "        if x is y:\n            weights", []),  # noqa: E501
 ]  # fmt: skip
 
 
