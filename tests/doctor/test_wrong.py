@@ -103,6 +103,17 @@ WRONG = [
     ("evaluation as the training", "        print(loss.item(), picked)", "            print(loss.item(), picked)", [("AMP335", "print(")]),  # noqa: E501
     ("evaluation as the training", "        print(loss.item(), picked)", "            torch.distributed.all_reduce(picked)", [("AMP335", "all_reduce")]),  # noqa: E501
     ("evaluation as the training", "        with torch.no_grad():\n            weights", "        if x is y:\n            weights", []),  # noqa: E501
+    ("typical", "criterion(model(x), y)", "torch.linalg.det(model(x).t() @ model(x))", [("AMP214", "det")]),
+    ("typical", "criterion(model(x), y)", "torch.linalg.det((model(x).t() @ model(x)).float())", []),
+    ("typical", "criterion(model(x), y)", "torch.linalg.det(torch.ones(2, 2))", []),
+    ("on the CPU", "criterion(model(x), y)", "torch.linalg.det(model(x).t() @ model(x))", []),
+    ("typical", "loss = criterion(model(x), y)", "out = model(x)\n        kept = torch.zeros(2, 2)\n        kept[out > 0] = out[out > 0]\n        loss = kept.sum()", [("AMP212", "kept[out > 0]")]),  # noqa: E501
+    ("typical", "loss = criterion(model(x), y)", "out = model(x)\n        kept = torch.zeros_like(out)\n        kept[out > 0] = out[out > 0]\n        loss = kept.sum()", []),  # noqa: E501
+    ("typical", "loss = criterion(model(x), y)", "out = model(x)\n        kept = torch.zeros(2, 2)\n        kept[0] = out[0]\n        loss = kept.sum()", []),  # noqa: E501
+    ("typical", "loss = criterion(model(x), y)", "out = model(x)\n        kept = torch.zeros(2, 2)\n        kept.index_add_(0, y, out)\n        loss = kept.sum()", [("AMP212", "index_add_")]),  # noqa: E501
+    ("bfloat16 without a scaler", "    loss.backward()", "        shown = model(x).detach().cpu().numpy()\n    loss.backward()", [("AMP216", "numpy()")]),  # noqa: E501
+    ("bfloat16 without a scaler", "    loss.backward()", "        shown = model(x).detach().float().cpu().numpy()\n    loss.backward()", []),  # noqa: E501
+    ("typical", "    scaler.scale", "        shown = model(x).detach().cpu().numpy()\n    scaler.scale", []),
 ]  # fmt: skip
 
 
