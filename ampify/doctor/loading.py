@@ -46,7 +46,11 @@ def _made_after(case: Case) -> Iterator[Finding]:
         around = list(case.above(call))
         for made in case.made:
             later = made.text == text and made.stmt in body and made.stmt.lineno > call.lineno
-            if not later or made.stmt in around or not any(m.text == text and m.stmt.lineno < call.lineno for m in case.made):
+            if (
+                not later
+                or made.stmt in around
+                or not any(m.text == text and m.stmt in body and m.stmt.lineno < call.lineno for m in case.made)
+            ):
                 continue
             conditions = [n for n in case.above(made.stmt) if isinstance(n, (*BRANCHES, ast.Try, *LOOPS)) and n in body]
             between = [
