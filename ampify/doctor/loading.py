@@ -53,14 +53,14 @@ def _made_after(case: Case) -> Iterator[Finding]:
             ):
                 continue
             conditions = [n for n in case.above(made.stmt) if isinstance(n, (*BRANCHES, ast.Try, *LOOPS)) and n in body]
-            between = [
-                c
-                for c, where in case.calls_of_scaler("step", "scale")
-                if where is frame and call.lineno < c.lineno < made.stmt.lineno
-            ]
+            used = any(
+                dotted(n) == text and call.lineno < n.lineno < made.stmt.lineno
+                for kind in (ast.Name, ast.Attribute)
+                for n in case.names.nodes.of(kind)
+            )
             shared = any(n in around and isinstance(n, LOOPS) for n in conditions)
             ended = any(isinstance(s, (ast.Return, ast.Raise)) and call.lineno < s.lineno < made.stmt.lineno for s in body)
-            if all(n in around for n in conditions) and not shared and not between and not ended:
+            if all(n in around for n in conditions) and not shared and not used and not ended:
                 if not _is_other_side(case, call, made.stmt):
                     yield Finding("AMP333", made.call.lineno, made.call.col_offset, f"`{text}`|{call.lineno}")
 
