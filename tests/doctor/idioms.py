@@ -1091,4 +1091,54 @@ def train(model):
     with ctx:
         predict(model, x)
 """,
+    "contexts by partial": """
+from functools import partial
+cast = partial(torch.autocast, "cuda", dtype=torch.bfloat16) if args.amp else contextlib.nullcontext
+name = "bfloat16"
+half = torch.float16 if args.fp16 else torch.bfloat16
+other = partial(torch.autocast, "cuda", dtype=half)
+table = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+def first():
+    for x, y in data:
+        optimizer.zero_grad()
+        with cast():
+            loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+
+def second():
+    for x, y in data:
+        optimizer.zero_grad()
+        with other():
+            loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+
+def third():
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", dtype=table[name]):
+            loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+
+def fourth():
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", dtype=table[args.clip]):
+            loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+
+def fifth():
+    with torch.no_grad(), torch.autocast("cuda"):
+        loss = criterion(model(data[0][0]), data[0][1])
+    print(loss.item())
+    for x, y in data:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+""",
 }

@@ -114,6 +114,11 @@ WRONG = [
     ("bfloat16 without a scaler", "    loss.backward()", "        shown = model(x).detach().cpu().numpy()\n    loss.backward()", [("AMP216", "numpy()")]),  # noqa: E501
     ("bfloat16 without a scaler", "    loss.backward()", "        shown = model(x).detach().float().cpu().numpy()\n    loss.backward()", []),  # noqa: E501
     ("typical", "    scaler.scale", "        shown = model(x).detach().cpu().numpy()\n    scaler.scale", []),
+    ("contexts by partial", "dtype=torch.bfloat16)", "dtype=torch.float16)", [("AMP321", "loss.backward()")]),
+    ("contexts by partial", 'partial(torch.autocast, "cuda", dtype=torch.bfloat16)', '(lambda: torch.autocast("cuda"))', [("AMP321", "loss.backward()")]),  # noqa: E501
+    ("contexts by partial", "else torch.bfloat16", "else torch.half", [("AMP321", "loss.backward()")]),
+    ("contexts by partial", 'name = "bfloat16"', 'name = "float16"', [("AMP321", "loss.backward()")]),
+    ("contexts by partial", 'table[name])', 'table["float16"])', [("AMP321", "loss.backward()")]),
 ]  # fmt: skip
 
 
