@@ -35,7 +35,7 @@ def renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundi
 
 def _renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundings, again: Again) -> Result:
     """The file in the spelling of today, with its sure mistakes mended."""
-    treated = Result(*treat(source, tree, around.path, options.skip))
+    treated = Result(*treat(source, tree, around.path, options.skip, around.finder))
     spelled = migrated(source, tree, options, around, again)
     if spelled.bug or any(edit.code in APEX_EDITS for edit in spelled.edits):
         return spelled  # apex is out, and the script converted as any other
@@ -44,7 +44,7 @@ def _renewed(source: bytes, tree: ast.Module, options: Options, around: Surround
         return treated._replace(diagnostics=told)
     if treated.status != "converted":
         return spelled._replace(diagnostics=told)
-    both = Result(*treat(spelled.output, ast.parse(spelled.output), around.path, options.skip))
+    both = Result(*treat(spelled.output, ast.parse(spelled.output), around.path, options.skip, around.finder))
     if sorted(e.code for e in both.edits) != sorted(e.code for e in treated.edits):
         return treated._replace(diagnostics=told)  # one after the other: converting again renews the spelling
     edits = tuple(sorted((*treated.edits, *spelled.edits), key=lambda e: (e.line, e.code)))

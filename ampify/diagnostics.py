@@ -70,7 +70,7 @@ NOTES["AMP361"] = (
     "take it out by hand, down to the script in float32, and convert that",
 )
 NOTES["AMP362"] = (
-    "a part of apex is used, so that the file is taken for one with mixed precision: {}",
+    "a part of apex, which has nothing to do with mixed precision, stays: {}",
     "torch has DistributedDataParallel and SyncBatchNorm.convert_sync_batchnorm itself: take those, by hand",
 )
 

@@ -33,7 +33,7 @@ def made(names: Names) -> Iterator[Made]:
         for stmt in names.nodes.of(kind):
             value = stmt.value  # type: ignore[attr-defined]
             targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]  # type: ignore[attr-defined]
-            for choice in _choices(value) if value is not None else ():
+            for choice in choices(value) if value is not None else ():
                 if is_scaler_call(choice, names) and isinstance(choice, ast.Call):
                     yield from (Made(dotted(target), choice, stmt) for target in targets if dotted(target))
 
@@ -68,7 +68,7 @@ def _made_otherwise(names: Names) -> set[str]:
     """The names that hold what a call gives which is none of torch's scalers: perhaps a scaler of another kind."""
     found: set[str] = set()
     for stmt in names.nodes.of(ast.Assign):
-        if any(isinstance(c, ast.Call) and not is_scaler_call(c, names) for c in _choices(stmt.value)):
+        if any(isinstance(c, ast.Call) and not is_scaler_call(c, names) for c in choices(stmt.value)):
             found.update(dotted(target) for target in stmt.targets)
     return found
 
@@ -82,21 +82,21 @@ def contexts(names: Names) -> dict[str, list[ast.Call]]:
     """The names that hold autocast contexts, also those that may be null ones, with the calls that make these."""
     found: dict[str, list[ast.Call]] = {}
     for stmt in names.nodes.of(ast.Assign):
-        calls = [c for c in _choices(stmt.value) if isinstance(c, ast.Call) and names.resolve(c.func) in AUTOCAST]
+        calls = [c for c in choices(stmt.value) if isinstance(c, ast.Call) and names.resolve(c.func) in AUTOCAST]
         for target in stmt.targets:
             if calls and dotted(target):
                 found.setdefault(dotted(target), []).extend(calls)
     return found
 
 
-def _choices(node: ast.expr) -> Iterator[ast.expr]:
+def choices(node: ast.expr) -> Iterator[ast.expr]:
     """What an expression may be: either side of a condition."""
     if isinstance(node, ast.IfExp):
-        yield from _choices(node.body)
-        yield from _choices(node.orelse)
+        yield from choices(node.body)
+        yield from choices(node.orelse)
     elif isinstance(node, ast.BoolOp):
         for value in node.values:
-            yield from _choices(value)
+            yield from choices(value)
     else:
         yield node
 

@@ -10,9 +10,9 @@ from ampify.analysis.analyse import Reading
 from ampify.analysis.existing import framework
 from ampify.analysis.frames import Frame
 from ampify.analysis.library import Finder, Library
-from ampify.analysis.names import Names, dotted
+from ampify.analysis.names import AUTOCAST, Names, dotted
 from ampify.analysis.roles import Roles
-from ampify.analysis.scalers import Made, contexts, made, scalers
+from ampify.analysis.scalers import Made, choices, contexts, made, scalers
 from ampify.analysis.syntax import header, own_statements
 from ampify.analysis.walk import children, walk
 from ampify.doctor.machine import Code
@@ -22,11 +22,12 @@ CLIPS = ("clip_grad", "get_total_norm")
 
 
 class Case:
-    """A file's reading, with its author's scalers and regions taken for what they are."""
+    """A file's reading, with its author's scalers and regions taken for what they are; with `linked`, calls are followed into the
+    files that it imports."""
 
-    def __init__(self, tree: ast.Module, path: str = "", finder: Finder | None = None) -> None:
-        self.tree = tree
-        self.file = Library(finder).add(tree, path)
+    def __init__(self, tree: ast.Module, path: str = "", finder: Finder | None = None, linked: bool = False) -> None:
+        self.tree, self.finder = tree, finder
+        self.file = Library(finder if linked else None).add(tree, path)
         self.names: Names = self.file.names
         self.made: list[Made] = list(made(self.names))
         self.contexts = contexts(self.names)
@@ -67,6 +68,35 @@ class Case:
             if isinstance(call, ast.Call) and dotted(call.func).rpartition(".")[2].startswith(CLIPS)
         }
         return Code(self.tests, frozenset(clips))
+
+    @cached_property
+    def makers(self) -> dict[str, list[ast.Call]]:
+        """The names of what makes autocast contexts when it is called with nothing, `partial(torch.autocast, "cuda")` or a
+        lambda, with the calls that this comes to. Names that are bound to anything else are left out, but for null contexts."""
+        found: dict[str, list[ast.Call]] = {}
+        others: set[str] = set()
+        for stmt in self.names.nodes.of(ast.Assign):
+            for text in map(dotted, stmt.targets):
+                for choice in choices(stmt.value):
+                    if (call := self._made_by(choice)) is not None:
+                        found.setdefault(text, []).append(call)
+                    elif not self._is_null(choice):
+                        others.add(text)
+        return {text: calls for text, calls in found.items() if text and text not in others | self.names.arguments}
+
+    def _made_by(self, node: ast.expr) -> ast.Call | None:
+        """The call of autocast that a call of a value comes to."""
+        if isinstance(node, ast.Lambda):
+            made = isinstance(node.body, ast.Call) and self.names.resolve(node.body.func) in AUTOCAST
+            return node.body if made and isinstance(node.body, ast.Call) else None
+        if not isinstance(node, ast.Call) or self.names.resolve(node.func) != "functools.partial" or not node.args:
+            return None
+        if self.names.resolve(node.args[0]) not in AUTOCAST:
+            return None
+        return ast.copy_location(ast.Call(node.args[0], node.args[1:], node.keywords), node)
+
+    def _is_null(self, node: ast.expr) -> bool:
+        return self.names.resolve(node) in ("contextlib.suppress", "contextlib.nullcontext")
 
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import ast
 
-from ampify.doctor import devices, flow, hazards, lifetime, purpose, regions, values
+from ampify.doctor import (
+    bindings,
+    costs,
+    devices,
+    elsewhere,
+    flow,
+    graphs,
+    hazards,
+    lifetime,
+    loading,
+    purpose,
+    regions,
+    switches,
+    values,
+)
 from ampify.doctor.base import Finding
 from ampify.doctor.case import Case
 
-FAMILIES = (flow, values, lifetime, purpose, regions, devices, hazards)
+FAMILIES = (flow, values, lifetime, elsewhere, loading, switches, bindings, graphs, costs, purpose, regions, devices, hazards)
 
 
 def examine(tree: ast.Module, path: str = "") -> list[Finding]:

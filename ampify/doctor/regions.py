@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ampify.analysis.frames import FUNCTIONS
 from ampify.analysis.names import AUTOCAST, dotted
 from ampify.analysis.scalers import is_off
-from ampify.analysis.syntax import own_statements, shown
+from ampify.analysis.syntax import shown
 from ampify.analysis.walk import walk
 from ampify.doctor.base import Finding
 from ampify.doctor.case import Case
@@ -39,6 +39,8 @@ def calls_of_region(case: Case, node: ast.AST) -> list[ast.Call]:
         context = item.context_expr
         if isinstance(context, ast.Call) and case.names.is_autocast(context):
             found.append(context)
+        elif isinstance(context, ast.Call) and not context.args and not context.keywords:
+            found.extend(case.makers.get(dotted(context.func), ()))
         found.extend(case.contexts.get(dotted(context), ()))
     return [c for c in found if not is_off(c)]
 
@@ -103,13 +105,21 @@ def _unscaled(case: Case) -> Iterator[Finding]:
         stepping = any(e.kind is Kind.STEP and not e.done for s in scope.run() for e in s.events)
         if frame is None or not stepping:
             continue
-        computed: set[str] = set()
+        computed, elsewhere = set[str](), set[str]()
         for stmt in case.body(frame):
-            calls = calls_of_region(case, stmt)
-            if calls and all(is_float16(case, c) for c in calls) and isinstance(stmt, WITHS):
-                inner = [s for s in own_statements(stmt.body) if isinstance(s, (ast.Assign, ast.AugAssign, ast.AnnAssign))]
-                targets = [t for s in inner for t in (s.targets if isinstance(s, ast.Assign) else [s.target])]
-                computed.update(dotted(n) for t in targets for n in walk(t))
+            if not isinstance(stmt, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+                continue
+            calls = [c for above in case.above(stmt) for c in calls_of_region(case, above)]
+            targets = {dotted(n) for t in (stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]) for n in walk(t)}
+            if calls and all(is_float16(case, c) for c in calls) and not any(is_disabled(case, a) for a in case.above(stmt)):
+                computed |= targets
+            elif (
+                not isinstance(stmt, ast.AugAssign)
+                and stmt.value is not None
+                and not targets & {dotted(n) for n in walk(stmt.value)}
+            ):
+                elsewhere |= targets  # perhaps of no region
+        computed -= elsewhere
         for place in scope.statements():
             for event in place.events:
                 if event.kind is Kind.BACKWARD and not event.done and set(event.loss) & (computed - {""}):
@@ -140,10 +150,35 @@ def is_float16(case: Case, call: ast.Call) -> bool:
         return False
     dtype = next((k.value for k in call.keywords if k.arg == "dtype"), call.args[1] if len(call.args) > 1 else None)
     if dtype is not None:
-        return case.names.resolve(dtype) in ("torch.float16", "torch.half")
+        return all(name in ("torch.float16", "torch.half") for name in _dtypes(case, dtype))
     device = next((k.value for k in call.keywords if k.arg == "device_type"), call.args[0] if call.args else None)
     chosen = isinstance(device, ast.Attribute) and device.attr == "type"  # on any accelerator
     return older or chosen or (isinstance(device, ast.Constant) and str(device.value).partition(":")[0] == "cuda")
+
+
+def _dtypes(case: Case, node: ast.expr, depth: int = 4) -> set[str]:
+    """The dtypes that an expression may be: of a condition both sides, of a dict one value or all; what is not known by its
+    text."""
+    if isinstance(node, ast.IfExp):
+        return _dtypes(case, node.body, depth) | _dtypes(case, node.orelse, depth)
+    if isinstance(node, ast.Subscript) and isinstance(node.value, (ast.Dict, ast.Name)):
+        table = _bound(case, node.value) if isinstance(node.value, ast.Name) else node.value
+        if isinstance(table, ast.Dict) and depth:
+            key = _bound(case, node.slice) if isinstance(node.slice, ast.Name) else node.slice
+            pairs = list(zip(table.keys, table.values, strict=True))
+            if isinstance(key, ast.Constant) and not any(k is None for k, _ in pairs):
+                pairs = [(k, v) for k, v in pairs if not isinstance(k, ast.Constant) or k.value == key.value]
+            return {name for _, value in pairs for name in _dtypes(case, value, depth - 1)} or {""}
+    bound = _bound(case, node) if isinstance(node, ast.Name) and depth else None
+    return _dtypes(case, bound, depth - 1) if bound is not None else {case.names.resolve(node)}
+
+
+def _bound(case: Case, node: ast.Name) -> ast.expr | None:
+    """What a name is for certain: the one thing that it is assigned in the file, and no parameter."""
+    values = case.names.assigned.get(node.id, [])
+    stored = [n for n in case.names.nodes.of(ast.Name) if n.id == node.id and not isinstance(n.ctx, ast.Load)]
+    executed = "exec" in case.names.loaded  # what may set any name of the file
+    return values[0] if len(values) == len(stored) == 1 and node.id not in case.names.arguments and not executed else None
 
 
 def on_cuda(case: Case, call: ast.Call) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 from typing import Literal, NamedTuple
 
+from ampify.analysis.library import Finder
 from ampify.convert import AppliedEdit, applied, joined_lines, keeps_lines
 from ampify.diagnostics import Diagnostic
 from ampify.doctor.base import Finding, described
@@ -27,9 +28,12 @@ class Treated(NamedTuple):
     diagnostics: tuple[Diagnostic, ...]
 
 
-def treat(source: bytes, tree: ast.Module, path: str, skip: frozenset[str] = frozenset()) -> Treated:
-    """What is found in a file, less the codes in `skip`, and the file as mended. Raises ProofError for a wrong mend."""
-    case = Case(tree, path)
+def treat(
+    source: bytes, tree: ast.Module, path: str, skip: frozenset[str] = frozenset(), finder: Finder | None = None
+) -> Treated:
+    """What is found in a file, less the codes in `skip`, and the file as mended; `finder` knows the files round it. Raises
+    ProofError for a wrong mend."""
+    case = Case(tree, path, finder)
     found = [f for f in findings(case) if f.code not in skip]
     mended = _together(case, found)
     plan = Plan(

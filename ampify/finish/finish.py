@@ -39,7 +39,7 @@ class Finished(NamedTuple):
 
 def finish(source: bytes, tree: ast.Module, options: Options, around: Surroundings) -> Finished:
     """Writes the training steps that have no mixed precision as those that have it; `tree` is of `source`. Raises ProofError."""
-    case = Case(tree, around.path, around.finder)
+    case = Case(tree, around.path, around.finder, linked=True)
     left = list(_in_float32(case))
     if not left:
         return Finished(source)

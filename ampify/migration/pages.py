@@ -104,7 +104,7 @@ PAGES = {
     ),
     "AMP362": _page(
         "`apex.parallel`: DistributedDataParallel, convert_syncbn_model and their like, where nothing else of apex is taken out",
-        "a script with a part of apex in it is taken for one that has mixed precision already, and is left alone. torch has both "
+        "it is right: float32 training has it too, and a script with no more of apex is converted as any other. torch has both "
         "parts itself",
         "model = apex.parallel.convert_syncbn_model(model)",
         "",

@@ -811,4 +811,334 @@ for x, y in data:
     scaler.step(optimizer)
     scaler.update()
 """,
+    "options that can be switched off": """
+import argparse
+
+def truth(text):
+    return text.lower() == "true"
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--amp", action="store_true", default=False)
+parser.add_argument("--half", type=truth, default=False)
+parser.add_argument("--fp16", default=False)
+parser.add_argument("--mixed", default=False, type=int)
+parser.add_argument("--precision", default="fp16")
+parser.add_argument("--verbose", default=False, type=bool)
+parser.add_argument("--native", nargs="?", const=True, default=False)
+args = parser.parse_args([])
+args.fp16 = args.fp16 in (True, "True")
+scaler = torch.amp.GradScaler("cuda", enabled=args.amp or args.half or args.mixed or args.fp16 or args.native)
+for x, y in data:
+    optimizer.zero_grad()
+    with torch.autocast("cuda", torch.float16, enabled=args.amp):
+        loss = criterion(model(x), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    if args.verbose:
+        print(loss.item())
+""",
+    "states that are there": """
+scaler = torch.amp.GradScaler("cuda")
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+scaler.load_state_dict(checkpoint["scaler"])
+torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, "last.pt")
+""",
+    "states that are asked for": """
+scaler = torch.amp.GradScaler("cuda", enabled=args.amp)
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+if args.amp and "scaler" in checkpoint:
+    scaler.load_state_dict(checkpoint["scaler"])
+state = {"optimizer": optimizer.state_dict()}
+if args.amp:
+    state["scaler"] = scaler.state_dict()
+torch.save(state, "last.pt")
+""",
+    "states that may be missed": """
+scaler = torch.amp.GradScaler("cuda", enabled=args.amp)
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+try:
+    scaler.load_state_dict(checkpoint["scaler"])
+except (KeyError, RuntimeError):
+    print("a new scale")
+torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, "last.pt")
+""",
+    "states that are looked at": """
+scaler = torch.amp.GradScaler("cuda", enabled=args.amp)
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+if checkpoint["scaler"]:
+    scaler.load_state_dict(checkpoint["scaler"])
+torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, "last.pt")
+""",
+    "a run that says what it was": """
+scaler = torch.amp.GradScaler("cuda") if args.amp else None
+checkpoint = torch.load("last.pt")
+optimizer.load_state_dict(checkpoint["optimizer"])
+if checkpoint["args"].amp:
+    scaler.load_state_dict(checkpoint["scaler"])
+state = {"optimizer": optimizer.state_dict(), "args": args}
+if args.amp:
+    state["scaler"] = scaler.state_dict()
+torch.save(state, "last.pt")
+""",
+    "versions": """
+from packaging import version
+enabled = torch.__version__ >= "1.10"
+if version.parse(torch.__version__) < version.parse("1.10") or torch.__version__ < "1.6.0":
+    raise RuntimeError("torch is too old")
+if torch.version.__version__ < "1.6":
+    print("torch is old")
+if torch.__version__[:3] < "2.0":
+    raise RuntimeError("torch is too old")
+scaler = torch.amp.GradScaler("cuda", enabled=enabled and torch.__version__.split("+")[0] > "2")
+for x, y in data:
+    optimizer.zero_grad()
+    with torch.autocast("cuda", torch.float16, enabled=torch.__version__ >= "2.4"):
+        loss = criterion(model(x), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "scalers where there is mixed precision": """
+def run(amp, dtype, resume):
+    if amp:
+        scaler = torch.amp.GradScaler("cuda")
+    if dtype == "float16":
+        other = torch.amp.GradScaler("cuda")
+    maybe = torch.amp.GradScaler("cuda") if amp else None
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16, enabled=amp):
+            loss = criterion(model(x), y)
+        if amp:
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer2.zero_grad()
+        loss = criterion(model2(x), y)
+        other.scale(loss).backward() if dtype == "float16" else loss.backward()
+        if dtype == "float16":
+            other.step(optimizer2)
+            other.update()
+        else:
+            optimizer2.step()
+        print(maybe.get_scale() if maybe else 1.0, maybe and maybe.get_scale())
+""",
+    "a scaler behind a way out": """
+def run(amp):
+    if not amp:
+        return
+    if amp:
+        scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            loss = criterion(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "a scaler, or another round": """
+def run(amp):
+    if amp:
+        scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16, enabled=amp):
+            loss = criterion(model(x), y)
+        if not amp:
+            loss.backward()
+            optimizer.step()
+            continue
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "a scaler, or an error": """
+if args.amp:
+    scaler = torch.amp.GradScaler("cuda")
+elif args.fp16:
+    raise RuntimeError("there is no such thing")
+else:
+    scaler = torch.amp.GradScaler("cuda", enabled=False)
+for x, y in data:
+    optimizer.zero_grad()
+    with torch.autocast("cuda", torch.float16, enabled=args.amp):
+        loss = criterion(model(x), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "a scaler of the first round": """
+def run():
+    for i, (x, y) in enumerate(data):
+        if i:
+            print(scaler.get_scale())
+        else:
+            scaler = torch.amp.GradScaler("cuda")
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            loss = criterion(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+""",
+    "gradients with a graph": """
+scaler = torch.amp.GradScaler("cuda")
+for x, y in data:
+    x.requires_grad_()
+    optimizer.zero_grad()
+    with torch.autocast("cuda", torch.float16):
+        loss = criterion(model(x), y)
+    slope = torch.autograd.grad(loss, x, create_graph=True)[0]
+    direction = torch.autograd.grad(scaler.scale(loss), x, create_graph=True)[0].sign()
+    loss = loss + ((slope.norm(2, dim=1) - 1) ** 2).mean() + criterion(model(x + direction.detach()), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+""",
+    "a scaler for each training": """
+for path in ("a.pt", "b.pt"):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cuda")
+    scaler.load_state_dict(torch.load(path))
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            loss = criterion(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+scaler = torch.amp.GradScaler("cuda")
+if args.fp16:
+    scaler.load_state_dict(torch.load("c.pt"))
+else:
+    scaler = torch.amp.GradScaler("cuda", init_scale=1024.0)
+for x, y in data:
+    optimizer2.zero_grad()
+    with torch.autocast("cuda", torch.float16):
+        loss = criterion(model2(x), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer2)
+    scaler.update()
+""",
+    "evaluation as the training": """
+scaler = torch.amp.GradScaler("cuda")
+ctx = torch.autocast("cuda", torch.float16)
+
+@torch.no_grad()
+def validate(model, cast):
+    model.eval()
+    with cast():
+        return model(data[1][0])
+
+@torch.no_grad()
+@torch.autocast("cuda", torch.float16)
+def test(model):
+    return model(data[0][0])
+
+@torch.inference_mode()
+def predict(model, x):
+    return model(x)
+
+def train(model):
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            out = model(x)
+            loss = criterion(out, y)
+            picked = torch.gather(out, 1, torch.zeros(2, 1).long())
+        print(loss.item(), picked)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        with torch.no_grad():
+            weights = [p.norm() for p in model.parameters()]
+    with ctx:
+        predict(model, x)
+""",
+    "evaluation, and none that is cast": """
+scaler = torch.amp.GradScaler("cuda")
+ctx = torch.autocast("cuda", torch.float16)
+
+@torch.no_grad()
+def validate(model, cast):
+    model.eval()
+    with cast():
+        return model(data[1][0])
+
+@torch.inference_mode()
+def predict(model, x):
+    return model(x)
+
+def train(model):
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.float16):
+            out = model(x)
+            loss = criterion(out, y)
+            picked = torch.gather(out, 1, torch.zeros(2, 1).long())
+        print(loss.item(), picked)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        with torch.no_grad():
+            weights = [p.norm() for p in model.parameters()]
+    with ctx:
+        predict(model, x)
+""",
+    "contexts by partial": """
+from functools import partial
+cast = partial(torch.autocast, "cuda", dtype=torch.bfloat16) if args.amp else contextlib.nullcontext
+name = "bfloat16"
+half = torch.float16 if args.fp16 else torch.bfloat16
+other = partial(torch.autocast, "cuda", dtype=half)
+table = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+def first():
+    for x, y in data:
+        optimizer.zero_grad()
+        with cast():
+            loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+
+def second():
+    for x, y in data:
+        optimizer.zero_grad()
+        with other():
+            loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+
+def third():
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", dtype=table[name]):
+            loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+
+def fourth():
+    for x, y in data:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", dtype=table[args.clip]):
+            loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+
+def fifth():
+    with torch.no_grad(), torch.autocast("cuda"):
+        loss = criterion(model(data[0][0]), data[0][1])
+    print(loss.item())
+    for x, y in data:
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+""",
 }

@@ -10,7 +10,9 @@ from ampify.doctor.examine import examine
 from tests.fixtures_suite.cases import Case, all_cases
 
 CASES = [case for case in all_cases()[::4] if case.is_converted and case.family not in ("misuse", "finished", "checkpoints")]
-TOLD = {"AMP310", "AMP317"}  # plain torch.amp gets no scaler's state into checkpoints, and no schedule is held back
+# Plain torch.amp gets no scaler's state into checkpoints, and no schedule is held back; what a region needs may lie behind a log;
+# targets that are computed without gradients while weights are written stay in float32.
+TOLD = {"AMP310", "AMP317", "AMP334", "AMP335"}
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 

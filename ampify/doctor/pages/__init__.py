@@ -1,9 +1,11 @@
 """PAGES: the findings in an author's own mixed precision, by code; MENDS: what the edits of those that are mended do."""
 
 from ampify.doctor.base import Page
-from ampify.doctor.pages import objects, regions, schedules, steps
+from ampify.doctor.pages import graphs, objects, regions, schedules, steps, switches
 
-PAGES: dict[str, Page] = {page.code: page for page in (*steps.PAGES, *objects.PAGES, *schedules.PAGES, *regions.PAGES)}
+PAGES: dict[str, Page] = {
+    page.code: page for page in (*steps.PAGES, *objects.PAGES, *schedules.PAGES, *regions.PAGES, *switches.PAGES, *graphs.PAGES)
+}
 
 MENDS = {
     "AMP301": "unscales the gradients before they are looked at",

@@ -54,6 +54,8 @@ run."
         """Scaler not saved: a checkpoint that holds the optimizer's state and not the scaler's
 
 What it finds: a state of an optimizer put into a checkpoint in a file that makes a scaler, and never takes that one's state.
+Or in another file that is handed the optimizer, or hands it over, where no file in sight takes a scaler's state: then the line
+is that of the scaler.
 
 Why it matters: the scale belongs to the state of the training. A resumed run starts at 65536, skips steps until it has come
 down to what the model bears, and does not go on as it would have.

@@ -210,4 +210,99 @@ Safety: shown. The device type is the author's to choose.
 Source: torch/amp/autocast_mode.py.
 """,
     ),
+    Page(
+        "AMP334",
+        "evaluation-in-float32",
+        "info",
+        "{} runs in float32, and the training in mixed precision: it is slower and takes more memory than it has to",
+        "a region round the forward pass",
+        """Evaluation in float32: a model that is trained under autocast and evaluated without
+
+What it finds: a model that is called without gradients and outside of all regions, in a file that calls one under autocast to
+train it.
+
+Why it matters: it is right, and half as fast. What the evaluation measures is another arithmetic than what was trained; mostly
+that is of no account.
+
+Before:
+
+    def validate():
+        with torch.no_grad():
+            return sum(criterion(model(x), y).item() for x, y in data)
+
+    scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = criterion(model(x), y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    validate()
+
+After:
+
+    def validate():
+        with torch.no_grad(), torch.autocast("cuda", dtype=torch.float16):
+            return sum(criterion(model(x), y).item() for x, y in data)
+
+    scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = criterion(model(x), y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    validate()
+
+Safety: shown, as information. It changes what the evaluation computes.
+
+Source: PyTorch's recipe of automatic mixed precision, inference and evaluation.
+""",
+    ),
+    Page(
+        "AMP335",
+        "work-in-region",
+        "info",
+        "{} runs under autocast, and is no part of the forward pass or the loss: what it multiplies is cast to half",
+        "end the region after the loss",
+        """Work in a region: metrics, logging or communication under autocast
+
+What it finds: below the call of a model in a region of a training step: a block without gradients, communication between
+processes, something that prints or logs.
+
+Why it matters: mostly it is of no account. But a metric that multiplies matrices has half's digits, and a reader takes what
+stands there for a part of the loss.
+
+Before:
+
+    scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = criterion(model(x), y)
+            print(loss.item())
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+After:
+
+    scaler = torch.amp.GradScaler("cuda")
+    for x, y in data:
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = criterion(model(x), y)
+        print(loss.item())
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+Safety: shown, as information.
+
+Source: the reference of torch.autocast: it "should wrap only the forward pass(es) of your network, including the loss
+computation(s)."
+""",
+    ),
 )
