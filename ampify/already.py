@@ -9,6 +9,7 @@ from ampify.analysis.names import Names
 from ampify.convert import Options, Result, Surroundings
 from ampify.doctor.treat import treat
 from ampify.migration.results import APEX_EDITS, Again, migrated
+from ampify.source import parse
 
 
 def renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundings, again: Again) -> Result:
@@ -25,7 +26,7 @@ def renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundi
         return treated._replace(diagnostics=told)
     if treated.status != "converted":
         return spelled._replace(diagnostics=told)
-    both = Result(*treat(spelled.output, ast.parse(spelled.output), around.path, options.skip))
+    both = Result(*treat(spelled.output, parse(spelled.output), around.path, options.skip))
     if sorted(e.code for e in both.edits) != sorted(e.code for e in treated.edits):
         return treated._replace(diagnostics=told)  # one after the other: converting again renews the spelling
     edits = tuple(sorted((*treated.edits, *spelled.edits), key=lambda e: (e.line, e.code)))

@@ -115,11 +115,15 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     from ampify.analysis.together import elsewhere
     from ampify.plan.checkpoints import keys
     from ampify.plan.planner import make_module_plan, make_plan
-    from ampify.plan.rules.search import Search, find
+    from ampify.plan.rules.search import SKIPPED, Search, find
 
     library, need = Library(around.finder), around.need
     file = library.add(tree, around.path)
     reading = file.reading
+    if reading.program.skips is not None:
+        from ampify.plan.skips import settled  # few files: start-up is measured
+
+        reading = reading._replace(program=settled(reading.program))
     program = reading.program
     clock.lap("analysis")
     if program.amp and (around.need is None or around.need.edits):
@@ -170,6 +174,13 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
         result = _refused(source, "AMP920", 1, 1, obstacle)
     else:
         result = _render(source, reading, plan, search, around, options, clock)
+    if "pragmas" in vars(tree):
+        from ampify.pragmas import told
+
+        done = find(reading, (), search).notes if result.status in ("already", "unchanged") and program.runtime else ()
+        left = (*program.skipped, *(n for n in done if n.code == SKIPPED)) if result.status != "refused" else ()
+        known = None if result.status == "refused" or need is not None or (left and result.status != "converted") else program.left
+        result = result._replace(diagnostics=told(tree, (*result.diagnostics, *map(_note, left)), known))
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
 
 
@@ -185,7 +196,12 @@ def _renewed(
         return _guarded(left, options, around, clock)
 
     try:
-        return (without_scaling if by_hand else renewed)(source, tree, options, around, again)
+        done = (without_scaling if by_hand else renewed)(source, tree, options, around, again)
+        if done is None or "pragmas" not in vars(tree):
+            return done
+        from ampify.pragmas import told
+
+        return done._replace(diagnostics=told(tree, done.diagnostics, None if by_hand or done.status == "refused" else ()))
     except ProofError as error:
         return _bug(source, str(error))
 
@@ -323,10 +339,12 @@ def _diagnostic(refusal: Refusal) -> Diagnostic:
 
 
 def _note(note: Note) -> Diagnostic:
-    from ampify.diagnostics import NOTES
+    from ampify.diagnostics import NOTES, PRAGMAS, pragma
     from ampify.diagnostics import note as told
     from ampify.plan.rules.search import described
 
+    if note.code in PRAGMAS:
+        return pragma(note.code, note.line, note.column + 1, note.detail)
     return told(note.code, note.line, note.detail, note.column + 1) if note.code in NOTES else described(note)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ampify.vendor import Copy
 
 BUG = "AMP999"
+LEFT = "AMP197"  # what pragmas leave alone
 STATES = "AMP196"  # what is needed of files that save and load, which nothing depends on
 
 
@@ -156,7 +157,7 @@ class Job:
         """The drafts that cannot have what they need, as refusals."""
         sharing: dict[str, list[Draft]] = {}  # by a part of a training step
         for draft in self.drafts.values():
-            for part in draft.result.parts if draft.result.status not in ("already", "unchanged") else ():
+            for part in draft.result.parts if draft.result.status not in ("already", "unchanged") or _is_left(draft) else ():
                 sharing.setdefault(part, []).append(draft)
         apart = {part: drafts for part, drafts in sharing.items() if len({_asks(d, part) for d in drafts}) > 1}
         for path, draft in self.drafts.items():
@@ -199,6 +200,11 @@ class Job:
 
     def _status(self, path: str) -> str:
         return self.drafts[path].result.status if path in self.drafts else ""
+
+
+def _is_left(draft: Draft) -> bool:
+    """Whether pragmas leave training steps of a file alone, so that its parts elsewhere have to stay as they are."""
+    return any(d.code == LEFT for d in draft.result.diagnostics)
 
 
 def _asks(draft: Draft, path: str) -> tuple[object, ...] | None:
