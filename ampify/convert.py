@@ -115,7 +115,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     from ampify.analysis.together import elsewhere
     from ampify.plan.checkpoints import keys
     from ampify.plan.planner import make_module_plan, make_plan
-    from ampify.plan.rules.search import SKIPPED, Search, find
+    from ampify.plan.rules.search import Search, find
 
     library, need = Library(around.finder), around.need
     file = library.add(tree, around.path)
@@ -175,12 +175,9 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     else:
         result = _render(source, reading, plan, search, around, options, clock)
     if "pragmas" in vars(tree):
-        from ampify.pragmas import told
+        from ampify.plan import skips
 
-        done = find(reading, (), search).notes if result.status in ("already", "unchanged") and program.runtime else ()
-        left = (*program.skipped, *(n for n in done if n.code == SKIPPED)) if result.status != "refused" else ()
-        known = None if result.status == "refused" or need is not None or (left and result.status != "converted") else program.left
-        result = result._replace(diagnostics=told(tree, (*result.diagnostics, *map(_note, left)), known))
+        result = result._replace(diagnostics=skips.told(result.status, result.diagnostics, reading, search, need is not None))
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
 
 
@@ -199,9 +196,9 @@ def _renewed(
         done = (without_scaling if by_hand else renewed)(source, tree, options, around, again)
         if done is None or "pragmas" not in vars(tree):
             return done
-        from ampify.pragmas import told
+        from ampify.pragmas import said
 
-        return done._replace(diagnostics=told(tree, done.diagnostics, None if by_hand or done.status == "refused" else ()))
+        return done._replace(diagnostics=said(tree, done.diagnostics, None if by_hand or done.status == "refused" else ()))
     except ProofError as error:
         return _bug(source, str(error))
 

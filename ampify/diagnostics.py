@@ -77,7 +77,10 @@ NOTES["AMP362"] = (
 # Of pragmas, as notes are; what they leave alone is told only to those who ask for it, by `-v`.
 PRAGMAS = {
     "AMP197": ("left alone, as a pragma says: {}", "take the pragma out to have it converted"),
-    "AMP198": ("a pragma does nothing: {}", "take it out, or put it where something is converted: `ampify rule AMP197` says how it is written"),
+    "AMP198": (
+        "a pragma does nothing: {}",
+        "take it out, or put it where something is converted: `ampify rule AMP197` says how it is written",
+    ),
 }
 
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.

@@ -1,8 +1,11 @@
 """Pragmas: the comments by which an author has statements, lines or a whole file left alone.
 
-`# ampify: skip` at the end of a line holds for the statement of that line, or for the block whose header it is; `# ampify: off` and
-`# ampify: on`, each on a line of its own, for the statements between; `# ampify: skip-file`, anywhere, for the whole file. Only
-comments count, whatever strings look like. Other comments may stand before one on its line: `# noqa  # ampify: skip`.
+`# ampify: skip` at the end of a line holds for the statement of that line, or for the block whose header it is;
+`# ampify: off` and `# ampify: on`, each on a line of its own, for the statements between;
+`# ampify: skip-file`, anywhere, for the whole file.
+
+The edits of a training step belong together: where one of its statements is left alone, all are. Only comments count,
+whatever strings look like. Other comments may stand before one on its line: `# noqa  # ampify: skip`.
 """
 
 from __future__ import annotations
@@ -63,7 +66,7 @@ def read(source: bytes, tree: ast.Module) -> tuple[Pragma, ...]:
     return tuple(found)
 
 
-def told(tree: ast.Module, found: Collection[Diagnostic], used: Collection[int] | None = ()) -> tuple[Diagnostic, ...]:
+def said(tree: ast.Module, found: Collection[Diagnostic], used: Collection[int] | None = ()) -> tuple[Diagnostic, ...]:
     """The diagnostics of a file with what is to be said of its pragmas: what they leave alone is in those that were `found`, and
     those that do nothing are added. `used` are lines at which they do something besides; None where it is not known."""
     pragmas: tuple[Pragma, ...] = vars(tree).get("pragmas", ())
@@ -115,7 +118,9 @@ class _Statements:
 
     def at(self, line: int) -> frozenset[int]:
         """The lines of the statements of a line; of `else:` and its like, those of the block below."""
-        held = self._on.get(line) or min((b for b in self._blocks if b and _start(b[0]) > line), key=lambda b: _start(b[0]), default=[])
+        held = self._on.get(line) or min(
+            (b for b in self._blocks if b and _start(b[0]) > line), key=lambda b: _start(b[0]), default=[]
+        )
         return frozenset(n for stmt in held for n in range(_start(stmt), _end(stmt) + 1))
 
     def between(self, first: int, last: int) -> frozenset[int]:
@@ -126,7 +131,8 @@ class _Statements:
 
 def _start(stmt: ast.stmt) -> int:
     """The line that a statement begins on, with its decorators."""
-    return min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", ()))])
+    decorators: list[ast.expr] = getattr(stmt, "decorator_list", [])
+    return min([stmt.lineno, *(d.lineno for d in decorators)])
 
 
 def _end(stmt: ast.stmt) -> int:

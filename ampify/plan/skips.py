@@ -1,21 +1,26 @@
 """Skips: what pragmas leave alone of a program: training steps as a whole, and edits that stand by themselves.
 
-The edits of a training step belong together, as half of them train wrongly. So where a pragma holds for one of its statements, all
-statements of the step stay as they are: those of the innermost block that holds a backward and a step, with the functions that do a
-part of it. The protocol follows them all the same: their gradients are not scaled, and nobody else's may mix with them.
+The edits of a training step belong together, as half of them train wrongly. So where a pragma holds for one of its statements,
+all statements of the step stay as they are: those of the innermost block that holds a backward and a step, with the functions
+that do a part of it. The protocol follows them all the same: their gradients are not scaled, and nobody else's may mix with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from ampify.analysis.analyse import Reading
+from ampify.diagnostics import Diagnostic, pragma
 from ampify.plan.places import Places
-from ampify.plan.regions import Regions, covered
-from ampify.program import APART, Barrier, Block, Compute, Event, Kind, Note, Program, Refusal, Scope, Stmt
+from ampify.plan.regions import Regions, covered, plan_evaluation
+from ampify.plan.rules.search import Search, find
+from ampify.pragmas import said
+from ampify.program import APART, Barrier, Block, Event, Kind, Note, Program, Refusal, Scope, Stmt
 
 CODE, BOTH = "AMP197", "AMP928"
 TRAINING = frozenset({Kind.BACKWARD, Kind.STEP, Kind.DIFFERENTIATE})
 GRADIENTS = frozenset({Kind.READ, Kind.REPLACE, Kind.EXCHANGE, Kind.HANDED})
+STATE = "the scaler's state in a checkpoint"
 LASTING = frozenset({"AMP906", "AMP908", "AMP910", "AMP918"})  # what is refused for more than the step that it is found in
 
 
@@ -24,6 +29,19 @@ def settled(program: Program) -> Program:
     if program.skips is None:
         return program
     return _Skips(program).settled()
+
+
+def told(status: str, found: tuple[Diagnostic, ...], reading: Reading, search: Search, imported: bool) -> tuple[Diagnostic, ...]:
+    """The diagnostics of a file with what is to be said of its pragmas. What a file that is `imported` has to be rewritten with
+    is not all that it may be converted for."""
+    program = reading.program
+    if status == "refused":
+        return said(reading.tree, found, None)
+    notes = list(program.skipped)
+    if status != "converted" and program.runtime:  # the rules did not look
+        notes += (note for note in find(reading, (), search).notes if note.code == CODE)
+    left = (pragma(note.code, note.line, note.column + 1, note.detail) for note in notes)
+    return said(reading.tree, (*found, *left), None if imported or (notes and status != "converted") else program.left)
 
 
 class _Skips:
@@ -38,7 +56,9 @@ class _Skips:
         self.marks = regions.marks
         self.refused = {refusal.line for refusal in program.refusals if refusal.line}
         self.left: set[int] = set()
-        self.of: dict[tuple[str, int], set[int]] = {_key(scope): set() for scope in self.roots}  # by the function that the step is in
+        self.of: dict[tuple[str, int], set[int]] = {
+            _key(scope): set() for scope in self.roots
+        }  # by the function that the step is in
         self.notes: list[Note] = []
         self.refusals: list[Refusal] = []
 
@@ -97,7 +117,7 @@ class _Skips:
         if not stmt.skipped:
             return False
         inside = [e for e in stmt.events if e.kind in TRAINING | GRADIENTS and _is_open(e) and not e.soft]
-        refused = not stmt.blocks and not self.refused.isdisjoint(range(stmt.line, stmt.end_line + 1))
+        refused = stmt.kind != "def" and not stmt.blocks and not self.refused.isdisjoint(range(stmt.line, stmt.end_line + 1))
         return bool(inside or stmt.number in self.marks or refused or self._calls_some(stmt))
 
     def _calls_some(self, stmt: Stmt) -> bool:
@@ -129,19 +149,18 @@ class _Skips:
             self.notes.append(Note(CODE, at.line, at.column, f"the training step {where}"))
 
     def _single(self) -> None:
-        """Notes the edits that a pragma leaves out by themselves."""
+        """Notes what a pragma leaves out by itself."""
         for scope in self.program.own():
             inside = covered(Places(scope), self.wraps)
-            for stmt in scope.statements():
-                if not stmt.skipped or stmt.number in self.left:
-                    continue
-                if stmt.number in inside:
-                    self.notes.append(Note(CODE, stmt.line, stmt.column, "what stands within a forward pass"))
-                for event in (e for e in stmt.events if e.skipped):
-                    what = "the step of a schedule" if event.kind is Kind.SCHEDULE else "the scaler's state in a checkpoint"
-                    self.notes.append(Note(CODE, stmt.line, stmt.column, what))
-                if stmt.compute in (Compute.FORWARD, Compute.LOSS, Compute.MATMUL):
-                    self.notes.append(Note(CODE, stmt.line, stmt.column, "a forward pass"))
+            evaluated = covered(Places(scope), plan_evaluation(scope))
+            beside = {s.number for s in _beside_regions(scope.body)}
+            for stmt in (s for s in scope.statements() if s.skipped and s.number not in self.left):
+                left = ["a schedule's step" if e.kind is Kind.SCHEDULE else STATE for e in stmt.events if e.skipped]
+                if stmt.number in evaluated:
+                    left.append("an evaluation")
+                elif stmt.number in inside or stmt.number in beside:
+                    left.append("what stands between parts of a forward pass")
+                self.notes.extend(Note(CODE, stmt.line, stmt.column, what) for what in left)
 
     def _check(self, scope: Scope) -> None:
         """Refuses functions that do a part of a step that is left alone, and of one that is not."""
@@ -205,6 +224,15 @@ class _Skips:
 def _is_open(event: Event) -> bool:
     """Whether an event would be sent through the scaler."""
     return not event.done
+
+
+def _beside_regions(block: Block) -> Iterator[Stmt]:
+    """The statements next to regions that are there already, which end for them."""
+    for at, stmt in enumerate(block):
+        if any(other.autocast for other in (*block[max(at - 1, 0) : at], *block[at + 1 : at + 2])):
+            yield stmt
+        for inner in stmt.blocks:
+            yield from _beside_regions(inner)
 
 
 def _key(scope: Scope) -> tuple[str, int]:

@@ -40,8 +40,8 @@ PAGES = {
         instead="data in a file of its own, JSON or a module that the script imports, leaves a script that is read",
     ),
     "AMP928": Page(
-        "A pragma leaves a training step alone: its gradients are not scaled. Where they meet gradients that are, by an optimizer "
-        "or a function that both steps have, no rewriting of the rest trains as the original does.",
+        "A pragma leaves a training step alone: its gradients are not scaled. Where they meet gradients that are, by an "
+        "optimizer or a function that both steps have, no rewriting of the rest trains as the original does.",
         "ampify's own promise: all edits of a training step, or none",
         before="""\
 for inputs, target in data:
