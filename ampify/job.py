@@ -11,6 +11,7 @@ from ampify import files
 from ampify.convert import Options, Result, Surroundings, convert
 from ampify.diagnostics import Diagnostic
 from ampify.files import FileError
+from ampify.source import NOTEBOOK
 
 if TYPE_CHECKING:
     from ampify.analysis.library import Finder
@@ -226,6 +227,10 @@ def digest(data: bytes) -> str:
 def convert_bytes(path: str, source: bytes, options: Options, around: Surroundings = Surroundings()) -> Outcome:
     """convert(), with an exception that escapes it turned into a result: it is our bug, and other files are waiting."""
     try:
+        if path.endswith(NOTEBOOK):
+            from ampify.notebooks.convert import convert_notebook  # few files: start-up is measured
+
+            return Outcome(path, source, convert_notebook(source, options, around))
         return Outcome(path, source, convert(source, options, around))
     except Exception as error:
         diagnostic = Diagnostic(BUG, "error", 1, 1, bug_report(error), "The file is left as it is.")

@@ -57,7 +57,7 @@ def exit_code(outcomes: Iterable[Outcome], *, check: bool, allow_refused: bool) 
 
 
 def discover(paths: Iterable[str], selection: Selection | None = None) -> Iterator[tuple[str, FileError | None]]:
-    """Every file to convert: a named file always, a named directory's `.py` files. With a problem if it is unusable."""
+    """Every file to convert: a named file always, a named directory's `.py` files and notebooks. With a problem if it is unusable."""
     for path in paths:
         if files.is_directory(path):
             from ampify import directories  # only here: start-up is measured

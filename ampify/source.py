@@ -17,6 +17,7 @@ CANDIDATE = (
 COOKIE = rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)"
 LARGEST = 2_000_000  # bytes: what is larger is data, and its syntax tree would take gigabytes
 DEEPEST = 1_000  # levels of expressions and blocks, which is Python's own limit; libcst's parser dies of some thousands
+NOTEBOOK = ".ipynb"
 PRAGMA = b"ampify:"  # without which there is none in a file
 LONE_CR = rb"\r(?!\n)"
 
@@ -66,6 +67,15 @@ def parse(source: bytes) -> ast.Module:
         ) from None
     except ValueError as error:
         raise SourceError(_error("AMP992", 1, 1, f"cannot be parsed: {error}", "fix the syntax error")) from None
+
+
+def python(path: str, data: bytes) -> bytes:
+    """The Python of a file: its bytes, or the program that a notebook's cells are. Raises SourceError for a broken notebook."""
+    if not path.endswith(NOTEBOOK):
+        return data
+    from ampify.notebooks.convert import python_of  # few files: start-up is measured
+
+    return python_of(data)
 
 
 def with_pragmas(tree: ast.Module, source: bytes) -> ast.Module:

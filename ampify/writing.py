@@ -9,6 +9,7 @@ from ampify import files
 from ampify.convert import Options
 from ampify.files import FileError, Snapshot
 from ampify.job import Draft, Job, Outcome, digest, failed
+from ampify.source import NOTEBOOK
 
 
 class Writer:
@@ -80,7 +81,8 @@ class Writer:
         from ampify import vendor
 
         line = next((e.line for e in outcome.result.edits if e.code == "AMP107"), 1)
-        notes = [vendor.package_note(script, outcome.result.output, line)]
+        notebook = script.path.endswith(NOTEBOOK)  # which no package has as a module
+        notes = [vendor.package_note(script, outcome.result.output, line) if not notebook else None]
         directory = os.path.dirname(script.target)
         copy = vendor.beside(script) if directory not in supplied else None
         if copy is not None:
