@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ampify.convert import Options, Status
     from ampify.job import Outcome
     from ampify.report.progress import ProgressLine
+    from ampify.settings import Settings
 
 STANDARD_INPUT = "-"
 UNUSABLE, OWN_BUG, INTERRUPTED = 3, 123, 130
@@ -110,8 +111,8 @@ def cli(
     configured = _configuration(stdin_filename or os.curdir if paths == (STANDARD_INPUT,) else paths[0], config, isolated)
     if verbose and configured.path:
         streams.write_text(f"configured by {configured.path}")
-    options = _options(configured, dtype, runtime, only, skip, unsafe)._replace(timings=timings)
-    if options.runtime == "vendor" and STANDARD_INPUT in paths:
+    options = _options(configured, timings, dtype, runtime, only, skip, unsafe)
+    if STANDARD_INPUT in paths and options.of(stdin_filename or "").runtime == "vendor":
         raise click.UsageError("--runtime vendor writes a file beside the script, which - (standard input) is not: give its path")
     write = not (check or diff)
     line = ProgressLine(wanted=report == "text" and not quiet)
@@ -195,19 +196,12 @@ def _configuration(first: str, named: str | None, isolated: bool) -> "Config":
         raise _WrongConfiguration(streams.printable(str(error))) from None
 
 
-def _options(
-    configured: "Config",
-    dtype: Literal["fp16", "bf16"] | None,
-    runtime: Literal["import", "vendor", "torch"] | None,
-    only: tuple[str, ...],
-    skip: tuple[str, ...],
-    unsafe: bool | None,
-) -> "Options":
-    """The options of a call; a rule that is none ends it."""
+def _options(configured: "Config", timings: bool, *given: Any) -> "Options | Settings":
+    """The options of a call, `given` those of ampify.config.Given; a rule that is none ends it."""
     from ampify import config
 
     try:
-        return config.options(configured, dtype, runtime, only, skip, unsafe)
+        return config.options(configured, config.Given(*given), timings)
     except config.UnknownRuleError as error:
         raise click.UsageError(str(error)) from None
 
@@ -250,12 +244,12 @@ def _check_usage(
         raise click.UsageError("-q and -v cannot be given together")
 
 
-def _standard_input(name: str, options: "Options", *, echo: bool) -> "Generator[Outcome, None, None]":
+def _standard_input(name: str, options: "Options | Settings", *, echo: bool) -> "Generator[Outcome, None, None]":
     """The one outcome for standard input; with `echo` the code goes to standard output, unless it could not be read."""
     from ampify import job
     from ampify.report import streams
 
-    outcome = job.convert_bytes(name, streams.read_input(), options)
+    outcome = job.convert_bytes(name, streams.read_input(), options.of(name))
     if echo and outcome.result.status != "error":
         streams.write_output(outcome.result.output)
     yield outcome

@@ -46,6 +46,14 @@ class Options(NamedTuple):
     unsafe: bool = False
     timings: bool = False
 
+    def of(self, path: str) -> Options:
+        """The options of a file: for each the same. ampify.settings has others for some."""
+        return self
+
+    def vendors(self) -> bool:
+        """Whether a file may get the runtime beside it."""
+        return self.runtime == "vendor"
+
 
 class AppliedEdit(NamedTuple):
     """One edit as a reviewer reads it; lines are 1-based and of the original, an insertion is at the line it precedes."""

@@ -40,7 +40,8 @@ class _Ignore(NamedTuple):
 
 
 def walk(root: str, selection: ignore.Selection | None) -> Iterator[tuple[str, FileError | None]]:
-    """The `.py` files and notebooks below a directory that are selected, sorted, less what git ignores. Symbolic links are not followed."""
+    """The `.py` files and notebooks below a directory that are selected, sorted, less what git ignores. Symbolic links are not
+    followed."""
     absolute = files.identity(root)
     above = _ignores_above(absolute)
     if _ignored(absolute, True, above):

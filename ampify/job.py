@@ -16,6 +16,7 @@ from ampify.source import NOTEBOOK
 if TYPE_CHECKING:
     from ampify.analysis.library import Finder
     from ampify.plan.edits import Need
+    from ampify.settings import Settings
     from ampify.vendor import Copy
 
 BUG = "AMP999"
@@ -65,14 +66,14 @@ class Draft(NamedTuple):
         return tuple(need for need in self.result.needs if need.path != self.path)
 
 
-def draft(request: Request, options: Options, finder: Finder | None) -> Draft:
+def draft(request: Request, options: Options | Settings, finder: Finder | None) -> Draft:
     """Converts a file in memory."""
     try:
         snapshot = files.read(request.shown)
     except FileError as problem:
         return Draft(request.path, request.shown, failed(request.shown, problem).result)
     around = Surroundings(snapshot.target, finder, request.need, request.trains)
-    result = convert_bytes(request.shown, snapshot.data, options, around).result
+    result = convert_bytes(request.shown, snapshot.data, options.of(request.path), around).result
     if result.status != "converted":
         return Draft(request.path, request.shown, result._replace(output=b""))
     return Draft(request.path, request.shown, result, digest(snapshot.data))
@@ -87,7 +88,7 @@ class Job:
     `given` has their paths as the user gave them, by their real ones; `known` what is known of some without a draft.
     """
 
-    def __init__(self, given: dict[str, str], options: Options, known: Iterable[Draft] = ()) -> None:
+    def __init__(self, given: dict[str, str], options: Options | Settings, known: Iterable[Draft] = ()) -> None:
         self._given, self._options = dict(sorted(given.items())), options
         self.drafts: dict[str, Draft] = {known.path: known for known in known}  # by real path, as are the next
         self.needed: dict[str, Need] = {}  # what files have to be rewritten with for others
@@ -196,7 +197,7 @@ class Job:
         if result.status != "converted":
             return draft
         left = [n for n in result.needs if not n.grave and self._status(n.path) != "converted"]
-        told = (_left(n) for n in left if n.code != STATES or self._options.dtype != "bf16")
+        told = (_left(n) for n in left if n.code != STATES or self._options.of(draft.path).dtype != "bf16")
         return draft._replace(result=result._replace(diagnostics=(*result.diagnostics, *told)))
 
     def _status(self, path: str) -> str:

@@ -7,10 +7,10 @@ import re
 from typing import Any, TypeVar
 
 from ampify.convert import AppliedEdit, Options, Result, Surroundings, convert
-from ampify.diagnostics import Diagnostic
+from ampify.diagnostics import Diagnostic, refusal
 from ampify.notebooks.document import read
 from ampify.notebooks.program import Program
-from ampify.source import SourceError
+from ampify.source import SourceError, is_candidate, not_rewritable
 
 PRAGMAS = frozenset({"AMP197", "AMP198"})
 LINE = re.compile(r"\bline (\d+)\b")
@@ -19,13 +19,15 @@ _T = TypeVar("_T", Diagnostic, AppliedEdit)
 
 
 def convert_notebook(data: bytes, options: Options, around: Surroundings = Surroundings()) -> Result:
-    """Convert a notebook's bytes; all but the sources of cells with edits stays byte for byte. As convert(), it raises nothing."""
+    """Convert a notebook's bytes: all but the sources of cells with edits stays byte for byte. Raises nothing, as convert()."""
     try:
         program = Program(read(data))
     except SourceError as error:
         return Result("error", data, diagnostics=(error.diagnostic,))
     if not program.parts:
         return Result("unchanged", data)
+    if is_candidate(program.source) and (obstacle := not_rewritable(program.source)):
+        return Result("refused", data, diagnostics=(refusal("AMP920", 1, 1, obstacle),))
     result = convert(program.source, options, around)
     told = tuple(_placed(d, program) for d in result.diagnostics if d.code not in PRAGMAS or not program.is_own(d.line))
     edits = tuple(_placed(e, program)._replace(end_line=program.place(e.end_line).line) for e in result.edits)

@@ -1,7 +1,7 @@
 """A notebook's JSON text: where the sources of its cells are, and the same text with other sources, else byte for byte.
 
-Versions 3 and 4 of the notebook format (https://nbformat.readthedocs.io). Nothing is written but the value of a changed source, in
-the style that is there: a list with a string a line, or one string.
+Versions 3 and 4 of the notebook format (https://nbformat.readthedocs.io). Nothing is written but the value of a changed
+source, in the style that is there: a list with a string a line, or one string.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from json.decoder import scanstring
 from typing import Any, NamedTuple
 
 from ampify.diagnostics import Diagnostic
@@ -121,8 +120,9 @@ def _listed(text: str, whole: dict[str, Any]) -> Iterator[tuple[dict[str, Span],
     if "cells" in top:
         blocks = [(top["cells"], whole["cells"])]
     else:
-        sheets = [(_members(text, s), sheet) for (s, _), sheet in zip(_items(text, top["worksheets"][0]), whole["worksheets"], strict=True)]
-        blocks = [(places["cells"], sheet["cells"]) for places, sheet in sheets if isinstance(sheet.get("cells"), list)]
+        sheets = zip(_items(text, top["worksheets"][0]), whole["worksheets"], strict=True)
+        held = [(at, sheet) for (at, _), sheet in sheets if isinstance(_table(sheet).get("cells"), list)]
+        blocks = [(_members(text, at)["cells"], sheet["cells"]) for at, sheet in held]
     for (start, _), cells in blocks:
         for (at, _), cell in zip(_items(text, start), cells, strict=True):
             if isinstance(cell, dict):
@@ -136,7 +136,7 @@ def _members(text: str, at: int) -> dict[str, Span]:
         return found
     at = _skip(text, at + 1)
     while text[at] != "}":
-        key, at = scanstring(text, at + 1)
+        key, at = DECODER.raw_decode(text, at)
         start = _skip(text, _skip(text, at) + 1)
         _, end = DECODER.raw_decode(text, start)
         found[key] = (start, end)

@@ -16,6 +16,7 @@ PYTHON_INSIDE = frozenset({"time", "capture"})  # cell magics that run the cell,
 MAGIC = re.compile(r"[ \t]*(?:[%!?]|[^#'\"\n]*[\w\])]\?{1,2}[ \t]*\r?$)")
 ASSIGNED = re.compile(r"([ \t]*[A-Za-z_][\w.,\[\] \t]*=[ \t]*)(?:!|%[A-Za-z_])")
 CELL_MAGIC = re.compile(r"\s*%%[ \t]*(\w+)")
+FUTURE = re.compile(r"from[ \t]+__future__[ \t]+import[^(\\]*$")
 TOKEN = re.compile(r"'''|\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"|#.*|[()\[\]{}]")
 
 
@@ -32,17 +33,21 @@ class Aside(NamedTuple):
     lines: str
 
 
-def put_aside(cell: str, mark: Callable[[], str]) -> tuple[str, list[Aside]]:
-    """A cell, which ends with a line's end, as Python, and what was put aside; `mark` makes a new statement for each."""
-    if CELL_MAGIC.match(cell) is None and _parses(cell):
+def put_aside(cell: str, mark: Callable[[], str], first: bool = True) -> tuple[str, list[Aside]]:
+    """A cell, which ends with a line's end, as Python, and what was put aside; `mark` makes a new statement for each.
+
+    Imports from __future__ too, but for those of the `first` cell: other code runs before them.
+    """
+    future = not first and "__future__" in cell
+    if CELL_MAGIC.match(cell) is None and not future and _parses(cell):
         return cell, []
     aside: list[Aside] = []
     lines: list[str] = []
-    for line, is_magic in _told_apart(cell):
+    for line, is_magic in _told_apart(cell, future):
         if is_magic:
-            first, _, rest = line.partition("\n")
-            bound = ASSIGNED.match(first)
-            left = bound[1] if bound is not None else first[: len(first) - len(first.lstrip())]
+            head, _, rest = line.partition("\n")
+            bound = ASSIGNED.match(head)
+            left = bound[1] if bound is not None else head[: len(head) - len(head.lstrip())]
             end = "\r\n" if line.endswith("\r\n") else "\n"
             aside.append(Aside(left + mark(), line))
             line = aside[-1].stands + end + f"#{end}" * rest.count("\n")
@@ -70,12 +75,13 @@ def _parses(cell: str) -> bool:
     return True
 
 
-def _told_apart(cell: str) -> Iterator[tuple[str, bool]]:
+def _told_apart(cell: str, future: bool) -> Iterator[tuple[str, bool]]:
     """The lines of a cell, each with its end, and whether it is one for IPython; what such a line goes on with is with it."""
     quote, depth, goes_on = "", 0, False
     lines = iter(re.findall(r"[^\n]*\n", cell))
     for line in lines:
-        if not quote and not depth and not goes_on and (MAGIC.match(line.rstrip("\n")) or ASSIGNED.match(line)):
+        begins = not quote and not depth and not goes_on
+        if begins and (MAGIC.match(line.rstrip("\n")) or ASSIGNED.match(line) or (future and FUTURE.match(line))):
             while line.rstrip("\r\n").endswith("\\") and (more := next(lines, "")):
                 line += more
             yield line, True

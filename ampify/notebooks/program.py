@@ -49,7 +49,7 @@ class Program:
         pieces = [f"{HEAD}{self._end}"] * 2
         line = 3
         for cell in document.cells:
-            if is_other_language(cell.text) or not cell.text.strip():
+            if is_other_language(cell.text):
                 continue
             part = self._part(cell, line)
             border = self._border(cell) + self._end
@@ -62,8 +62,8 @@ class Program:
         self.source = "".join(pieces).encode()
 
     def _part(self, cell: Cell, line: int) -> Part:
-        text = cell.text if cell.text.endswith("\n") else cell.text + ("\r\n" if "\r\n" in cell.text else "\n")
-        python, aside = put_aside(text, lambda: f"'{self._token}:{next(self._marks)}'{SKIP}")
+        text = cell.text if not cell.text or cell.text.endswith("\n") else cell.text + ("\r\n" if "\r\n" in cell.text else "\n")
+        python, aside = put_aside(text, lambda: f"'{self._token}:{next(self._marks)}'{SKIP}", first=not self.parts)
         _check(python, cell)
         return Part(cell, line, python, aside)
 
@@ -124,4 +124,5 @@ def _check(python: str, cell: Cell) -> None:
         ) from None
     except (ValueError, RecursionError, MemoryError) as error:
         what = "it is nested too deeply" if isinstance(error, (RecursionError, MemoryError)) else str(error)
-        raise SourceError(Diagnostic(UNPARSED, "error", cell.lines[0], 1, f"cell {cell.number}: cannot be parsed: {what}")) from None
+        message = f"cell {cell.number}: cannot be parsed: {what}"
+        raise SourceError(Diagnostic(UNPARSED, "error", cell.lines[0], 1, message)) from None
