@@ -31,7 +31,15 @@ Examples:
   ampify --check src/          for CI: exit 1 if something would change
   ampify - < train.py          from standard input to standard output
   ampify --dtype bf16 train.py convert, and pin bfloat16 in the source
+  ampify train.ipynb           a notebook, cell by cell; outputs stay as they are
   ampify rule AMP210           what a code means, why, and what is written
+
+\b
+Comments that leave code alone:
+  loss.backward()  # ampify: skip      the training step that the line is of;
+                                       on the line of a `for` or `def`, the block
+  # ampify: off, # ampify: on          the lines between them
+  # ampify: skip-file                  the file
 
 \b
 Exit codes:
@@ -43,7 +51,35 @@ Exit codes:
   130  interrupted
 If several apply, the first of 123, 2, 3, 1 wins. Converted code, diffs
 and reports go to standard output, everything else to standard error.
+
+\b
+Options may stand in pyproject.toml, under [tool.ampify]. For completion:
+  eval "$(_AMPIFY_COMPLETE=bash_source ampify)"    in ~/.bashrc; zsh, fish too
 """
+
+
+def _tell_versions(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    """Prints the versions that a report of a mistake should have; torch is not imported for that, and need not be there."""
+    if not wanted or context.resilient_parsing:
+        return
+    from importlib import metadata
+
+    def version(package: str) -> str:
+        try:
+            return f"{package} {metadata.version(package)}"
+        except metadata.PackageNotFoundError:
+            return f"no {package}"
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    click.echo(f"{version('ampify')} (Python {python}, {version('libcst')}, {version('torch')})")
+    context.exit()
+
+
+def _known_codes(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """The codes of rules that begin so, for completion."""
+    from ampify.config import codes
+
+    return sorted(code for code in codes() if code.startswith(begun.upper()))
 
 
 @click.command(epilog=EPILOG, context_settings={"max_content_width": 100})
@@ -57,8 +93,20 @@ and reports go to standard output, everything else to standard error.
     help="What the converted code builds on: the installed ampify_runtime (the default), a copy of it beside the script, or "
     "plain torch.amp.",
 )
-@click.option("--only", multiple=True, metavar="CODE", help="Of the rules for numeric hazards (AMP2xx), apply these only.")
-@click.option("--skip", multiple=True, metavar="CODE", help="Leave out this rule for a numeric hazard (AMP2xx).")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CODE",
+    shell_complete=_known_codes,
+    help="Of the rules for numeric hazards (AMP2xx), apply these only.",
+)
+@click.option(
+    "--skip",
+    multiple=True,
+    metavar="CODE",
+    shell_complete=_known_codes,
+    help="Leave out this rule for a numeric hazard (AMP2xx).",
+)
 @click.option("--unsafe/--no-unsafe", default=None, help="Apply also the rules that change values.")
 @click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
 @click.option("--allow-refused", is_flag=True, help="Print refusals, but do not exit 3 for them.")
@@ -75,7 +123,14 @@ and reports go to standard output, everything else to standard error.
 @click.option("--timings", is_flag=True, help="Say where the time went.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every edit with its reason, and files left as they are.")
-@click.version_option(package_name="ampify", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_versions,
+    help="Print the versions of what is used.",
+)
 def cli(
     paths: tuple[str, ...],
     check: bool,
@@ -97,9 +152,9 @@ def cli(
 ) -> int:
     """Rewrite fp32 PyTorch training scripts to mixed precision, in place.
 
-    PATH is a script, a directory (its .py files, less what .gitignore names; symbolic links in it are not followed),
-    or - for standard input. A script that ampify cannot convert safely is refused: it stays as it is, and the message
-    says why. One refused file never stops the others.
+    PATH is a script or a notebook, a directory (its .py and .ipynb files, less what .gitignore names; symbolic links
+    in it are not followed), or - for standard input. A script that ampify cannot convert safely is refused: it stays
+    as it is, and the message says why. One refused file never stops the others.
     """
     from ampify import project
     from ampify.report import streams

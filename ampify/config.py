@@ -83,7 +83,7 @@ def for_call(first: str, named: str | None, isolated: bool) -> Config:
     found = Config() if isolated else load(named) if named is not None else find(first)
     for each in (found, *(own for _, own in found.per_file)):
         if each.only or each.skip:
-            check_codes(each, _codes())
+            check_codes(each, codes())
     return found
 
 
@@ -113,7 +113,7 @@ def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
     """The codes that are left out; `only` chooses among those of its own kind, rules for hazards or findings."""
     if not only and not skip:
         return frozenset()
-    known = _codes()
+    known = codes()
     for code in (*only, *skip):
         if code not in known:
             raise UnknownRuleError(f"{code} is none of the rules that can be chosen: {', '.join(sorted(known))}")
@@ -121,7 +121,7 @@ def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
     return frozenset(code for code in known.difference(only) if code[:4] in kinds).union(skip)
 
 
-def _codes() -> frozenset[str]:
+def codes() -> frozenset[str]:
     """The codes that can be chosen: of the rules for hazards, and of what is done about an author's own mixed precision."""
     from ampify.doctor.pages import PAGES
     from ampify.migration.pages import PAGES as MIGRATIONS
