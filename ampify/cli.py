@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from ampify.config import Config
     from ampify.convert import Options, Status
     from ampify.job import Outcome
+    from ampify.report.colour import Choice
     from ampify.report.progress import ProgressLine
     from ampify.settings import Settings
 
 STANDARD_INPUT = "-"
+SHOWING = ("sarif", "html")  # the reports that have the edits in them, and not only their places
 UNUSABLE, OWN_BUG, INTERRUPTED = 3, 123, 130
 GARBAGE = 100_000  # objects between two looks for garbage: syntax trees are many objects, and hardly any of it
 
 EPILOG = """\b
 Examples:
   ampify train.py              convert in place
-  ampify --diff train.py       show what would change
+  ampify --diff train.py       show what would change; with --explain, and why
   ampify --check src/          for CI: exit 1 if something would change
   ampify - < train.py          from standard input to standard output
   ampify --dtype bf16 train.py convert, and pin bfloat16 in the source
@@ -86,6 +88,13 @@ def _known_codes(_context: click.Context, _parameter: click.Parameter, begun: st
 @click.argument("paths", nargs=-1, type=click.Path(allow_dash=True), metavar="PATH...")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if something would change.")
 @click.option("--diff", is_flag=True, help="Write nothing; print a unified diff that `git apply` takes.")
+@click.option("--explain", is_flag=True, help="With --diff, say above each hunk what it is for.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour diffs: on a terminal, unless NO_COLOR is set (the default), always or never.",
+)
 @click.option("--dtype", type=click.Choice(["fp16", "bf16"]), help="Pin the precision in the converted source.")
 @click.option(
     "--runtime",
@@ -108,7 +117,13 @@ def _known_codes(_context: click.Context, _parameter: click.Parameter, begun: st
     help="Leave out this rule for a numeric hazard (AMP2xx).",
 )
 @click.option("--unsafe/--no-unsafe", default=None, help="Apply also the rules that change values.")
-@click.option("--format", "report", type=click.Choice(["text", "json"]), default="text", help="How to report.")
+@click.option(
+    "--format",
+    "report",
+    type=click.Choice(["text", "json", "github", "sarif", "html"]),
+    default="text",
+    help="How to report: lines for people, or on standard output JSON, annotations of GitHub Actions, SARIF, a page to review.",
+)
 @click.option("--allow-refused", is_flag=True, help="Print refusals, but do not exit 3 for them.")
 @click.option("--config", metavar="FILE", help="Take [tool.ampify] of this file, not of the nearest pyproject.toml.")
 @click.option("--isolated", is_flag=True, help="Take no configuration file.")
@@ -135,6 +150,8 @@ def cli(
     paths: tuple[str, ...],
     check: bool,
     diff: bool,
+    explain: bool,
+    color: "Choice",
     dtype: Literal["fp16", "bf16"] | None,
     runtime: Literal["import", "vendor", "torch"] | None,
     only: tuple[str, ...],
@@ -161,6 +178,8 @@ def cli(
     from ampify.report.progress import ProgressLine
 
     _check_usage(paths, check, diff, report, stdin_filename, quiet, verbose)
+    if explain and not diff:
+        raise click.UsageError("--explain says what the hunks of a diff are for: it needs --diff")
     if config is not None and isolated:
         raise click.UsageError("--config and --isolated cannot be given together")
     configured = _configuration(stdin_filename or os.curdir if paths == (STANDARD_INPUT,) else paths[0], config, isolated)
@@ -175,11 +194,26 @@ def cli(
         outcomes = _standard_input(stdin_filename or "<stdin>", options, echo=write)
     else:
         outcomes = project.run(
-            paths, options, write=write, keep=diff, jobs=jobs, progress=line.told, selection=configured.selection()
+            paths,
+            options,
+            write=write,
+            keep=diff or report in SHOWING,
+            jobs=jobs,
+            progress=line.told,
+            selection=configured.selection(),
         )
     with _timed(timings) as measured, contextlib.closing(outcomes), contextlib.closing(line):
-        told = (
-            _print_json if report == "json" else partial(_print_text, line, diff=diff, done=write, quiet=quiet, verbose=verbose)
+        told: Callable[[Iterable[Outcome]], Iterator[Outcome]] = (
+            partial(
+                _print_text,
+                line,
+                write_diff=partial(_print_diff, explain, color) if diff else None,
+                done=write,
+                quiet=quiet,
+                verbose=verbose,
+            )
+            if report == "text"
+            else partial(_print_report, report, done=write)
         )
         return project.exit_code(told(measured(outcomes)), check=check, allow_refused=allow_refused)
 
@@ -291,10 +325,10 @@ def _check_usage(
         raise click.UsageError("- (standard input) cannot be given together with other paths")
     if stdin_filename is not None and paths != (STANDARD_INPUT,):
         raise click.UsageError("--stdin-filename names standard input: it needs the path -")
-    if report == "json" and diff:
-        raise click.UsageError("--format json cannot be given together with --diff: both go to standard output")
-    if report == "json" and STANDARD_INPUT in paths and not check:
-        raise click.UsageError("--format json with - needs --check: the code and the report go to standard output")
+    if report != "text" and diff:
+        raise click.UsageError(f"--format {report} cannot be given together with --diff: both go to standard output")
+    if report != "text" and STANDARD_INPUT in paths and not check:
+        raise click.UsageError(f"--format {report} with - needs --check: the code and the report go to standard output")
     if quiet and verbose:
         raise click.UsageError("-q and -v cannot be given together")
 
@@ -311,7 +345,13 @@ def _standard_input(name: str, options: "Options | Settings", *, echo: bool) -> 
 
 
 def _print_text(
-    line: "ProgressLine", outcomes: "Iterable[Outcome]", *, diff: bool, done: bool, quiet: bool, verbose: bool
+    line: "ProgressLine",
+    outcomes: "Iterable[Outcome]",
+    *,
+    write_diff: "Callable[[Outcome], None] | None",
+    done: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> "Iterator[Outcome]":
     """Print each outcome as it comes, out of the way of the line of counts, and the summary at the end; hands the outcomes on."""
     from ampify.report import streams, text
@@ -319,10 +359,8 @@ def _print_text(
     statuses: Counter[Status] = Counter()
     for outcome in outcomes:
         line.erase()
-        if diff:
-            from ampify.report import diff as diff_report
-
-            streams.write_diff(diff_report.render(outcome))
+        if write_diff is not None:
+            write_diff(outcome)
         for said in text.lines(outcome, done=done, verbose=verbose, quiet=quiet):
             streams.write_text(said)
         statuses[outcome.result.status] += 1
@@ -332,13 +370,29 @@ def _print_text(
         streams.write_text(text.summary(statuses, done=done))
 
 
-def _print_json(outcomes: "Iterable[Outcome]") -> "list[Outcome]":
-    """Print all outcomes, once the last one is known; hands them on."""
-    from ampify.report import json, streams
+def _print_diff(explain: bool, color: "Choice", outcome: "Outcome") -> None:
+    """Print the diff of a file that is, or would be, converted."""
+    from ampify.report import colour, diff, streams
 
-    finished = list(outcomes)
-    streams.write_output(json.render(finished))
-    return finished
+    streams.write_diff(diff.render(outcome, explain=explain), coloured=colour.wanted(color))
+
+
+def _print_report(report: str, outcomes: "Iterable[Outcome]", *, done: bool) -> "Iterator[Outcome]":
+    """Print a report of the format, some of which can begin before the last outcome is known; hands the outcomes on."""
+    import importlib
+
+    from ampify.report import streams
+
+    seen: list[Outcome] = []
+
+    def noted() -> "Iterator[Outcome]":
+        for outcome in outcomes:
+            seen.append(outcome)
+            yield outcome
+
+    for part in importlib.import_module(f"ampify.report.{report}").render(noted(), done=done):
+        streams.write_output(part)
+    yield from seen
 
 
 if __name__ == "__main__":

@@ -74,6 +74,11 @@ NOTES["AMP362"] = (
     "torch has DistributedDataParallel and SyncBatchNorm.convert_sync_batchnorm itself: take those, by hand",
 )
 
+NOTES["AMP363"] = (
+    "a training step in float32, beside others with mixed precision, is left as it is: {}",
+    "write it by hand as the others are, or hand the scaler to the function",
+)
+
 # Of pragmas, as notes are; what they leave alone is told only to those who ask for it, by `-v`.
 PRAGMAS = {
     "AMP197": ("left alone, as a pragma says: {}", "take the pragma out to have it converted"),

@@ -9,7 +9,7 @@ from functools import cached_property
 from ampify.analysis.analyse import Reading
 from ampify.analysis.existing import framework
 from ampify.analysis.frames import Frame
-from ampify.analysis.library import Library
+from ampify.analysis.library import Finder, Library
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.roles import Roles
 from ampify.analysis.scalers import Made, contexts, made, scalers
@@ -24,9 +24,9 @@ CLIPS = ("clip_grad", "get_total_norm")
 class Case:
     """A file's reading, with its author's scalers and regions taken for what they are."""
 
-    def __init__(self, tree: ast.Module, path: str = "") -> None:
+    def __init__(self, tree: ast.Module, path: str = "", finder: Finder | None = None) -> None:
         self.tree = tree
-        self.file = Library().add(tree, path)
+        self.file = Library(finder).add(tree, path)
         self.names: Names = self.file.names
         self.made: list[Made] = list(made(self.names))
         self.contexts = contexts(self.names)

@@ -35,7 +35,7 @@ def prove(original: bytes, output: bytes, skip: frozenset[str] = frozenset()) ->
     _same_lines(original, output, own)
     if new := uncovered(original, output, skip):
         raise ProofError(new)
-    if ast.dump(_Eraser(own).visit(before)) != ast.dump(_Eraser(own).visit(after)):
+    if ast.dump(CallsErased(own).visit(before)) != ast.dump(CallsErased(own).visit(after)):
         raise ProofError("without the scaler's calls the mended file is another program")
 
 
@@ -59,7 +59,7 @@ def _same_lines(original: bytes, output: bytes, own: frozenset[str]) -> None:
             raise ProofError(f"line {first + 1} changes, which has nothing to do with the scaler")
 
 
-class _Eraser(ast.NodeTransformer):
+class CallsErased(ast.NodeTransformer):
     """Takes the calls of a file's scalers out of it."""
 
     def __init__(self, own: frozenset[str]) -> None:

@@ -125,4 +125,18 @@ PAGES = {
         "clears the gradients first. Anything else is left as it is, and converted as it is",
         "the chapter on loss scaling of NVIDIA's guide to training with mixed precision",
     ),
+    "AMP363": _page(
+        "a training step without mixed precision beside others that have it, in the same file; not one side of a choice, not one "
+        "whose name says float32, not one for an optimizer that steps through the scaler elsewhere",
+        "it trains at the speed and in the memory of float32. Where it can be written as the others are, it is: with the scaler "
+        "and the regions of the file. Where it cannot, a note says what is missing",
+        'scaler = torch.amp.GradScaler("cuda")\n\ndef warm_up(data):\n    for x, y in data:\n        head_optimizer.zero_grad()\n'
+        "        loss = criterion(head(x), y)\n        loss.backward()\n        head_optimizer.step()",
+        'scaler = torch.amp.GradScaler("cuda")\n\ndef warm_up(data):\n    for x, y in data:\n        head_optimizer.zero_grad()\n'
+        '        with torch.autocast("cuda"):\n            loss = criterion(head(x), y)\n        scaler.scale(loss).backward()\n'
+        "        scaler.step(head_optimizer)\n        scaler.update()",
+        "written if the file makes one scaler, which the function has in reach, and all its regions of training steps have the "
+        "same context, of names in reach too. Without the scaler's calls and the regions both files are the same program",
+        "PyTorch's Automatic Mixed Precision examples, on several models, losses and optimizers",
+    ),
 }

@@ -99,22 +99,29 @@ def _edits(scope: Scope, places: Places, overlay: Overlay) -> list[Edit]:
 
 
 def _updates(scope: Scope, places: Places) -> Iterator[Overlay]:
-    """Placements of `update()`, the likeliest first: once, after the last step of an iteration; then after each phase."""
+    """Placements of `update()`, the likeliest first: once, after the last step of an iteration; then after each phase. A loop
+    that has one already, for other optimizers, may need none."""
     inside = [s for s in scope.run() if any(e.kind is Kind.STEP and not e.done for e in s.events)]
     if not inside:
         yield Overlay()
         return
     groups: dict[int, list[Stmt]] = {}
     for stmt in {s.number: s for s in map(places.whole, inside)}.values():
-        loop = places.loop(stmt.number)
-        groups.setdefault(loop.number if loop is not None else -1, []).append(stmt)
-    options = [_placements(scope, places, group) for group in groups.values()]
+        groups.setdefault(_loop(places, stmt), []).append(stmt)
+    updated = {_loop(places, places.whole(s)) for s in scope.run() if any(e.kind is Kind.UPDATE for e in s.events)}
+    options = [[()] * (loop in updated) + _placements(scope, places, group) for loop, group in groups.items()]
     seen = set()
     for choice in itertools.product(*options):
         after = sorted({index for placement in choice for index in placement})
         if tuple(after) not in seen:
             seen.add(tuple(after))
             yield Overlay({}, {index: (Event(Kind.UPDATE),) for index in after})
+
+
+def _loop(places: Places, stmt: Stmt) -> int:
+    """The number of the loop that a statement is in, or -1."""
+    loop = places.loop(stmt.number)
+    return loop.number if loop is not None else -1
 
 
 def _placements(scope: Scope, places: Places, group: list[Stmt]) -> list[tuple[int, ...]]:

@@ -1,1 +1,1 @@
-"""One writer a format: lines for people, unified diffs for git, JSON for programs."""
+"""One writer a format: lines and diffs for people, pages for reviewers, JSON and its kin for programs."""

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Iterable
 from typing import IO, Any, NoReturn
 
 
@@ -41,12 +42,17 @@ def write_output(data: bytes) -> None:
         raise StreamError(f"cannot write to standard output: {error.strerror}") from error
 
 
-def write_diff(data: bytes) -> None:
-    """Write a diff to standard output: byte for byte, as tools take it, but harmless on a terminal. Raises StreamError."""
-    if sys.stdout is not None and sys.stdout.isatty():
+def write_diff(data: bytes, *, coloured: bool = False) -> None:
+    """Write a diff to standard output: byte for byte, as tools take it, but harmless on a terminal, and where it is coloured.
+    Raises StreamError."""
+    if data and sys.stdout is not None and (coloured or sys.stdout.isatty()):
         lines = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n").split("\n")
-        shown = "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
-        data = shown.encode(sys.stdout.encoding, "backslashreplace")
+        shown: Iterable[str] = ("\t".join(map(printable, line.split("\t"))) for line in lines)
+        if coloured:
+            from ampify.report import colour
+
+            shown = colour.paint(shown)
+        data = "\n".join(shown).encode(sys.stdout.encoding, "backslashreplace")
     write_output(data)
 
 

@@ -13,7 +13,7 @@ from ampify.report.streams import printable
 _WHOLE_FILE = frozenset({BUG, UNREADABLE, UNWRITABLE})
 
 # (done, only looked at), for the summary, in its order.
-_SUMMARY: dict[Status, tuple[str, str]] = {
+WORDS: dict[Status, tuple[str, str]] = {
     "converted": ("converted", "would be converted"),
     "already": ("already in mixed precision", "already in mixed precision"),
     "unchanged": ("left unchanged", "would be left unchanged"),
@@ -34,7 +34,7 @@ def lines(outcome: Outcome, *, done: bool, verbose: bool, quiet: bool) -> Iterat
             for edit in result.edits:
                 yield f"  {path}:{edit.line}: {edit.code} {printable(edit.message)}"
     elif verbose and result.status in ("already", "unchanged"):
-        yield f"{_SUMMARY[result.status][0]} {path}"
+        yield f"{WORDS[result.status][0]} {path}"
     for diagnostic in result.diagnostics:
         if diagnostic.severity == "info" and diagnostic.code not in NOTES and not verbose:
             continue  # of a rule, and nothing to be done about
@@ -45,7 +45,7 @@ def summary(statuses: Counter[Status], *, done: bool) -> str:
     """One line at the end, such as `2 files converted, 1 file refused.`"""
     parts = [
         f"{_count(statuses[status], 'file')} {words[0] if done else words[1]}"
-        for status, words in _SUMMARY.items()
+        for status, words in WORDS.items()
         if statuses[status]
     ]
     return f"{', '.join(parts)}." if parts else "No Python files found: nothing to do."

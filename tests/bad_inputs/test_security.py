@@ -123,7 +123,14 @@ def test_an_older_runtime_behind_a_link_is_not_written(ampify: Ampify, place: Pa
 
 
 @pytest.mark.parametrize(
-    "arguments", [["."], ["--check", "--diff", "--format", "text", "."], ["--check", "--format", "json", "."]]
+    "arguments",
+    [
+        ["."],
+        ["--check", "--diff", "--format", "text", "."],
+        ["--check", "--format", "json", "."],
+        ["--check", "--format", "sarif", "."],
+        ["--format", "html", "."],
+    ],
 )
 def test_what_python_itself_sees(place: Path, arguments: list[str]) -> None:
     """Of Python's audit events: no connection, no process, no code of the project, no write but that of the given files."""

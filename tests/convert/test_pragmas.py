@@ -183,6 +183,20 @@ def test_spellings_of_skipped_lines_stay() -> None:
     assert (result.status, result.output, _codes(result)) == ("already", source, ["AMP197", "AMP197"])
 
 
+def test_a_step_in_float32_beside_others_is_not_finished() -> None:
+    more = (
+        "\n\ndef again():\n"
+        + "".join(f"    {line}\n" for line in LOOP.replace("data:", "data:{}").splitlines())
+        + "\n\nagain()\n"
+    )
+    own = OWN.replace("    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n", "")
+    own = "import torch.nn.functional as F\n" + own
+    assert convert((own + more.format("")).encode()).status == "converted"
+    source = (own + more.format("  # ampify: skip")).encode()
+    result = convert(source)
+    assert (result.status, result.output, _codes(result)) == ("already", source, ["AMP197"])
+
+
 # several files -----------------------------------------------------------------------------------------
 
 HELPER = """\

@@ -12,8 +12,9 @@ FIXTURES = ROOT / "fixtures"
 # Relative L2 error of all gradients of an optimizer's first step; five layers of small-batch norm reach 0.005 and 0.08.
 TOLERANCE = {"fp16": 0.02, "bf16": 0.15, "cuda-fp16": 0.02, "cuda-bf16": 0.15, "gpu-fp16": 0.02, "gpu-bf16": 0.15}
 
-# Their scripts train nothing that is to be compared here; some cannot even run. For those of `misuse` tests/doctor does that.
-NOT_RUN = frozenset({"already", "misuse", "noop", "refused"})
+# Their scripts train nothing that is to be compared here; some cannot even run. For those of `misuse` and
+# `finished` tests/doctor and tests/finish do that.
+NOT_RUN = frozenset({"already", "finished", "misuse", "noop", "refused"})
 
 # Their scripts have mixed precision of their own, which is written anew: nothing of what is said of our forms holds of them.
 # tests/migration runs them.

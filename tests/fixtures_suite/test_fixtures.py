@@ -12,7 +12,7 @@ from tests.fixtures_suite.forks import ForkServer
 CASES = all_cases()
 RUNNABLE = [case for case in CASES if case.family not in NOT_RUN]
 CONVERTED = [case for case in RUNNABLE if case.is_converted]
-MENDED = [case for case in CASES if case.family == "misuse" and case.is_converted]
+MENDED = [case for case in CASES if case.family in ("misuse", "finished") and case.is_converted]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 each_runnable = pytest.mark.parametrize("case", RUNNABLE, ids=lambda case: case.name)
 each_converted = pytest.mark.parametrize("case", CONVERTED, ids=lambda case: case.name)
