@@ -61,19 +61,12 @@ Options may stand in pyproject.toml, under [tool.ampify]. For completion:
 
 
 def _tell_versions(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    """Prints the versions that a report of a mistake should have; torch is not imported for that, and need not be there."""
+    """Prints the versions of what is used, which a report of a mistake should have."""
     if not wanted or context.resilient_parsing:
         return
-    from importlib import metadata
+    from ampify import versions
 
-    def version(package: str) -> str:
-        try:
-            return f"{package} {metadata.version(package)}"
-        except metadata.PackageNotFoundError:
-            return f"no {package}"
-
-    python = ".".join(map(str, sys.version_info[:3]))
-    click.echo(f"{version('ampify')} (Python {python}, {version('libcst')}, {version('torch')})")
+    click.echo(versions.line())
     context.exit()
 
 
@@ -82,6 +75,9 @@ def _known_codes(_context: click.Context, _parameter: click.Parameter, begun: st
     from ampify.config import codes
 
     return sorted(code for code in codes() if code.startswith(begun.upper()))
+
+
+code = partial(click.option, multiple=True, metavar="CODE", shell_complete=_known_codes)
 
 
 @click.command(epilog=EPILOG, context_settings={"max_content_width": 100})
@@ -102,20 +98,8 @@ def _known_codes(_context: click.Context, _parameter: click.Parameter, begun: st
     help="What the converted code builds on: the installed ampify_runtime (the default), a copy of it beside the script, or "
     "plain torch.amp.",
 )
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="CODE",
-    shell_complete=_known_codes,
-    help="Of the rules for numeric hazards (AMP2xx), apply these only.",
-)
-@click.option(
-    "--skip",
-    multiple=True,
-    metavar="CODE",
-    shell_complete=_known_codes,
-    help="Leave out this rule for a numeric hazard (AMP2xx).",
-)
+@code("--only", help="Of the rules for numeric hazards (AMP2xx), apply these only.")
+@code("--skip", help="Leave out this rule for a numeric hazard (AMP2xx).")
 @click.option("--unsafe/--no-unsafe", default=None, help="Apply also the rules that change values.")
 @click.option(
     "--format",
@@ -370,29 +354,18 @@ def _print_text(
         streams.write_text(text.summary(statuses, done=done))
 
 
+def _print_report(report: str, outcomes: "Iterable[Outcome]", *, done: bool) -> "Iterator[Outcome]":
+    """Print a report of a format; hands the outcomes on."""
+    from ampify.report import output
+
+    return output.write(report, outcomes, done=done)
+
+
 def _print_diff(explain: bool, color: "Choice", outcome: "Outcome") -> None:
     """Print the diff of a file that is, or would be, converted."""
     from ampify.report import colour, diff, streams
 
     streams.write_diff(diff.render(outcome, explain=explain), coloured=colour.wanted(color))
-
-
-def _print_report(report: str, outcomes: "Iterable[Outcome]", *, done: bool) -> "Iterator[Outcome]":
-    """Print a report of the format, some of which can begin before the last outcome is known; hands the outcomes on."""
-    import importlib
-
-    from ampify.report import streams
-
-    seen: list[Outcome] = []
-
-    def noted() -> "Iterator[Outcome]":
-        for outcome in outcomes:
-            seen.append(outcome)
-            yield outcome
-
-    for part in importlib.import_module(f"ampify.report.{report}").render(noted(), done=done):
-        streams.write_output(part)
-    yield from seen
 
 
 if __name__ == "__main__":
