@@ -101,14 +101,17 @@ def test_the_pragma_in_the_example_leaves_the_step_alone() -> None:
     assert convert((head + example.replace("# ampify: skip", "")).encode()).status == "converted"
 
 
-def test_the_yaml_is_yaml_and_names_what_there_is(ampify: Ampify) -> None:
+def test_the_yaml_is_yaml_and_names_what_there_is(ampify: Ampify, tmp_path: Path, training_script: bytes) -> None:
     hook, action = map(yaml.safe_load, _blocks("yaml"))
     shipped = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
     used = [hook for repo in hook["repos"] for hook in repo["hooks"]]
     assert {hook["id"] for hook in used} <= shipped.keys()
     steps = [step for job in action["jobs"].values() for step in job["steps"]]
     commands = [shlex.split(step["run"]) for step in steps if step.get("run", "").startswith("ampify ")]
-    assert commands
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "train.py").write_bytes(training_script)
+    done = [ampify(*command[1:]) for command in commands]
+    assert [(run.returncode, run.stdout.startswith(b"::notice file=")) for run in done] == [(1, True)]
     described = ampify("--help").stdout.decode()
     for word in (word for words in (*commands, *(hook["args"] for hook in used)) for word in words):
         assert not word.startswith("-") or re.search(rf"^ +{re.escape(word)}\b", described, re.MULTILINE), word
