@@ -10,7 +10,7 @@ from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Need, Plan
 from ampify.plan.places import Places
 from ampify.plan.regions import Regions, covered, plan_evaluation, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
-from ampify.program import APART, Compute, Elsewhere, Kind, Note, Program, Refusal, Scope
+from ampify.program import APART, Compute, Elsewhere, Kind, Note, Program, Refusal, Scope, Stmt
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
 PLAIN_FORMS = frozenset({"scale", "scale_tensors", "step"})  # of Rewrite, what torch.amp's scaler has too
@@ -263,9 +263,26 @@ def _plan_scope(scope: Scope, wraps: list[Wrap], plain: bool) -> tuple[list[Edit
     places = Places(scope)
     evaluation = plan_evaluation(scope)
     found, refusals = plan_scaling(scope, places, covered(places, [*wraps, *evaluation]), plain)
-    if any(e.skipped for e in events):
-        refusals = [Refusal("AMP928", r.line, r.column, f"{REFUSALS[r.code][0].format(r.detail)}") for r in refusals]
+    if refusals and any(e.skipped for e in events):
+        return [], _because_of_pragmas(scope, places, refusals, plain)
     return found, refusals
+
+
+def _because_of_pragmas(scope: Scope, places: Places, refusals: list[Refusal], plain: bool) -> list[Refusal]:
+    """Why a scope is refused that pragmas leave a part of alone: the rest by itself is, or both cannot be told apart."""
+    alone = scope._replace(body=tuple(map(_without_skipped, scope.body)))
+    _, own = plan_scaling(alone, places, frozenset(), plain)
+    if own:
+        return own
+    meeting = "gradients of {} meet there that are scaled and that are not"
+    texts = {code: meeting if code == "AMP916" else text for code, (text, _) in REFUSALS.items()}
+    return [Refusal("AMP928", r.line, r.column, texts[r.code].format(r.detail)) for r in refusals]
+
+
+def _without_skipped(stmt: Stmt) -> Stmt:
+    """A statement without what pragmas leave alone in it, but for the functions that it calls."""
+    blocks = tuple(tuple(map(_without_skipped, block)) for block in stmt.blocks)
+    return stmt._replace(blocks=blocks, events=tuple(e for e in stmt.events if not e.skipped))
 
 
 def _telling(refusals: list[Refusal]) -> tuple[Refusal, ...]:

@@ -135,6 +135,17 @@ def test_a_refused_step_that_is_left_alone_refuses_nothing() -> None:
     assert convert((HEAD + manual.format("  # ampify: skip") + LOOP).encode()).status == "converted"
 
 
+@pytest.mark.parametrize("gone", ["", "    optimizer.zero_grad()\n"])
+def test_the_rest_is_refused_for_its_own_reason(gone: str) -> None:
+    left = LOOP.replace("data:", "data:  # ampify: skip").replace(gone, "")
+    clipped = LOOP.replace("    optimizer.zero_grad()\n", "").replace(
+        "    optimizer.step()\n",
+        "    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+        "    if len(x) > 4:\n        optimizer.step()\n        optimizer.zero_grad()\n",
+    )
+    assert _codes(convert((HEAD + left + "optimizer.zero_grad()\n" + clipped).encode())) == ["AMP909"]
+
+
 def test_a_hook_stays_a_reason_against_what_is_left() -> None:
     hook = "model.weight.register_hook(lambda g: g.clamp(-1, 1))"
     assert convert(f"{HEAD}{hook}  # ampify: skip\n{LOOP}".encode()).status == "unchanged"
