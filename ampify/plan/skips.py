@@ -21,7 +21,8 @@ CODE, BOTH = "AMP197", "AMP928"
 TRAINING = frozenset({Kind.BACKWARD, Kind.STEP, Kind.DIFFERENTIATE})
 GRADIENTS = frozenset({Kind.READ, Kind.REPLACE, Kind.EXCHANGE, Kind.HANDED})
 STATE = "the scaler's state in a checkpoint"
-LASTING = frozenset({"AMP906", "AMP908", "AMP910", "AMP918"})  # what is refused for more than the step that it is found in
+# What is refused for the step that it is found in, and for nothing else: not hooks, threads, or what is out of sight.
+LOCAL = frozenset({"AMP901", "AMP902", "AMP903", "AMP907", "AMP912", "AMP913", "AMP915", "AMP917"})
 
 
 def settled(program: Program) -> Program:
@@ -75,7 +76,7 @@ class _Skips:
         scopes = tuple(scope._replace(body=self._block(scope.body)) for scope in self.program.scopes)
         everything = not any(_is_open(e) and e.kind in TRAINING for c in scopes if not c.path for s in c.run() for e in s.events)
         gone = (self.program.skips or frozenset()) | lines if everything else lines
-        refusals = [r for r in self.program.refusals if r.line not in gone or (r.code in LASTING and not everything)]
+        refusals = [r for r in self.program.refusals if r.line not in gone or not (everything or r.code in LOCAL)]
         notes = tuple(dict.fromkeys(sorted(self.notes, key=lambda n: (n.line, n.column))))
         return self.program._replace(scopes=scopes, refusals=(*refusals, *self.refusals), skipped=notes, left=frozenset(lines))
 

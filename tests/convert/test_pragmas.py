@@ -154,6 +154,14 @@ def test_a_hook_stays_a_reason_against_what_is_left() -> None:
     assert convert(f"# ampify: skip-file\n{HEAD}{hook}\n{LOOP}".encode()).status == "unchanged"
 
 
+def test_a_thread_stays_a_reason_against_what_it_runs() -> None:
+    body = LOOP.rstrip().replace("\n", "\n    ")
+    thread = f"import threading\n\n\ndef train():\n    {body}\n\n\n"
+    main = f"def main():  # ampify: skip\n    threading.Thread(target=train).start()\n    {body}\n\n\nmain()\n"
+    refused = convert((HEAD + thread + main).encode())
+    assert (refused.status, _codes(refused)) == ("refused", ["AMP911"])
+
+
 def test_skip_file_and_other_pragmas_say_one_thing() -> None:
     source = (HEAD + LOOP.replace("step()", "step()  # ampify: skip") + "# ampify: skip-file\n").encode()
     result = convert(source)
