@@ -182,7 +182,7 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
         result = _refused(source, "AMP920", 1, 1, obstacle)
     else:
         result = _render(source, reading, plan, search, around, options, clock)
-    if "pragmas" in vars(tree):
+    if program.skips is not None:
         from ampify.plan import skips
 
         result = result._replace(diagnostics=skips.told(result.status, result.diagnostics, reading, search, need is not None))

@@ -57,9 +57,8 @@ class _Skips:
         self.marks = regions.marks
         self.refused = {refusal.line for refusal in program.refusals if refusal.line}
         self.left: set[int] = set()
-        self.of: dict[tuple[str, int], set[int]] = {
-            _key(scope): set() for scope in self.roots
-        }  # by the function that the step is in
+        # The same, by the function that the step is in.
+        self.of: dict[tuple[str, int], set[int]] = {_key(scope): set() for scope in self.roots}
         self.notes: list[Note] = []
         self.refusals: list[Refusal] = []
 

@@ -251,6 +251,7 @@ def test_a_part_in_another_file_stays_with_the_step(tmp_path: Path) -> None:
     assert {name: outcome.result.status for name, outcome in done.items()} == {"helper": "unchanged", "one": "unchanged"}
     done = _outcomes(tmp_path, helper=HELPER.replace("d()", "d()  # ampify: skip"), one=SCRIPT)
     assert {name: outcome.result.status for name, outcome in done.items()} == {"helper": "unchanged", "one": "unchanged"}
+    assert [(d.code, d.line) for d in done["one"].result.diagnostics] == [("AMP197", 9)]
 
 
 @pytest.mark.parametrize("pragma", [".step()  # ampify: skip", ".step()\n# ampify: skip-file"])
