@@ -9,11 +9,12 @@ from collections.abc import Callable
 from ampify.analysis.existing import framework
 from ampify.analysis.names import Names
 from ampify.convert import Options, Result, Surroundings
-from ampify.diagnostics import note
+from ampify.diagnostics import note, pragma
 from ampify.doctor.treat import treat
 from ampify.finish.finish import CODE as FINISHED
 from ampify.finish.finish import finish
 from ampify.migration.results import APEX_EDITS, Again, migrated
+from ampify.source import parse
 
 
 def renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundings, again: Again) -> Result:
@@ -24,9 +25,10 @@ def renewed(source: bytes, tree: ast.Module, options: Options, around: Surroundi
     done = _renewed(source, tree, options, around, again)
     if done.bug or FINISHED in options.skip or any(d.severity == "error" for d in done.diagnostics):
         return done  # what is wrong is put right first
-    left = finish(done.output, ast.parse(done.output), options, around)
+    left = finish(done.output, parse(done.output), options, around)
     back = _origins(source, done.output)
     notes = [note(FINISHED, back(line), why, column) for line, column, why in left.notes]
+    notes += [pragma("AMP197", back(line), column, "a training step in float32") for line, column in left.skipped]
     more = [e._replace(line=back(e.line), end_line=back(e.end_line)) for e in left.edits]
     edits = tuple(sorted((*done.edits, *more), key=lambda e: (e.line, e.code)))
     told = tuple(sorted((*done.diagnostics, *notes), key=lambda d: (d.line, d.column)))
@@ -44,7 +46,7 @@ def _renewed(source: bytes, tree: ast.Module, options: Options, around: Surround
         return treated._replace(diagnostics=told)
     if treated.status != "converted":
         return spelled._replace(diagnostics=told)
-    both = Result(*treat(spelled.output, ast.parse(spelled.output), around.path, options.skip, around.finder))
+    both = Result(*treat(spelled.output, parse(spelled.output), around.path, options.skip, around.finder))
     if sorted(e.code for e in both.edits) != sorted(e.code for e in treated.edits):
         return treated._replace(diagnostics=told)  # one after the other: converting again renews the spelling
     edits = tuple(sorted((*treated.edits, *spelled.edits), key=lambda e: (e.line, e.code)))

@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from ampify import files
 from ampify.convert import Options, Result
@@ -13,6 +14,9 @@ from ampify.crew import Alone, Crew, Glance, Work, processors
 from ampify.graph import Component, Graph, Look
 from ampify.job import BUG, Draft, Job, Outcome, Request
 from ampify.source import is_candidate
+
+if TYPE_CHECKING:
+    from ampify.settings import Settings
 
 POOL = 20  # files that may hold training steps: for more of them, several processes are worth their start
 LOOKS = 16  # files that are looked at as one task
@@ -55,7 +59,7 @@ class Batch:
     """Converts the files of one call. `given` are their paths as the user gave them, by their real ones."""
 
     def __init__(
-        self, given: dict[str, str], options: Options, finish: Finish, jobs: int | None, progress: Progress | None
+        self, given: dict[str, str], options: Options | Settings, finish: Finish, jobs: int | None, progress: Progress | None
     ) -> None:
         self._given, self._options, self._finish, self._jobs = given, options, finish, jobs
         self._progress: Progress = progress or (lambda *_: None)
@@ -101,7 +105,7 @@ class Batch:
             graph.add(next(iter(self._given)), Look(candidate=True))
             return graph
         self._look(crew, graph, self._given.items(), beside=False)
-        if self._options.runtime == "vendor":
+        if self._options.vendors():
             graph.join_directories()
         graph.join_by_name()
         while unseen := graph.unseen():

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ampify.job import Outcome
     from ampify.report.colour import Choice
     from ampify.report.progress import ProgressLine
+    from ampify.settings import Settings
 
 STANDARD_INPUT = "-"
 SHOWING = ("sarif", "html")  # the reports that have the edits in them, and not only their places
@@ -32,8 +33,16 @@ Examples:
   ampify --check src/          for CI: exit 1 if something would change
   ampify - < train.py          from standard input to standard output
   ampify --dtype bf16 train.py convert, and pin bfloat16 in the source
+  ampify train.ipynb           a notebook, cell by cell; outputs stay as they are
   ampify rule AMP210           what a code means, why, and what is written
   ampify verify train.py       run original and conversion, and compare how they train
+
+\b
+Comments that leave code alone:
+  loss.backward()  # ampify: skip      the training step that the line is of;
+                                       on the line of a `for` or `def`, the block
+  # ampify: off, # ampify: on          the lines between them
+  # ampify: skip-file                  the file
 
 \b
 Exit codes:
@@ -45,7 +54,31 @@ Exit codes:
   130  interrupted
 If several apply, the first of 123, 2, 3, 1 wins. Converted code, diffs
 and reports go to standard output, everything else to standard error.
+
+\b
+Options may stand in pyproject.toml, under [tool.ampify]. For completion:
+  eval "$(_AMPIFY_COMPLETE=bash_source ampify)"    in ~/.bashrc; zsh, fish too
 """
+
+
+def _tell_versions(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    """Prints the versions of what is used, which a report of a mistake should have."""
+    if not wanted or context.resilient_parsing:
+        return
+    from ampify import versions
+
+    click.echo(versions.line())
+    context.exit()
+
+
+def _known_codes(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """The codes of rules that begin so, for completion."""
+    from ampify.config import codes
+
+    return sorted(code for code in codes() if code.startswith(begun.upper()))
+
+
+code = partial(click.option, multiple=True, metavar="CODE", shell_complete=_known_codes)
 
 
 @click.command(epilog=EPILOG, context_settings={"max_content_width": 100})
@@ -66,8 +99,8 @@ and reports go to standard output, everything else to standard error.
     help="What the converted code builds on: the installed ampify_runtime (the default), a copy of it beside the script, or "
     "plain torch.amp.",
 )
-@click.option("--only", multiple=True, metavar="CODE", help="Of the rules for numeric hazards (AMP2xx), apply these only.")
-@click.option("--skip", multiple=True, metavar="CODE", help="Leave out this rule for a numeric hazard (AMP2xx).")
+@code("--only", help="Of the rules for numeric hazards (AMP2xx), apply these only.")
+@code("--skip", help="Leave out this rule for a numeric hazard (AMP2xx).")
 @click.option("--unsafe/--no-unsafe", default=None, help="Apply also the rules that change values.")
 @click.option(
     "--format",
@@ -90,7 +123,14 @@ and reports go to standard output, everything else to standard error.
 @click.option("--timings", is_flag=True, help="Say where the time went.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every edit with its reason, and files left as they are.")
-@click.version_option(package_name="ampify", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_versions,
+    help="Print the versions of what is used.",
+)
 def cli(
     paths: tuple[str, ...],
     check: bool,
@@ -114,9 +154,9 @@ def cli(
 ) -> int:
     """Rewrite fp32 PyTorch training scripts to mixed precision, in place.
 
-    PATH is a script, a directory (its .py files, less what .gitignore names; symbolic links in it are not followed),
-    or - for standard input. A script that ampify cannot convert safely is refused: it stays as it is, and the message
-    says why. One refused file never stops the others.
+    PATH is a script or a notebook, a directory (its .py and .ipynb files, less what .gitignore names; symbolic links
+    in it are not followed), or - for standard input. A script that ampify cannot convert safely is refused: it stays
+    as it is, and the message says why. One refused file never stops the others.
     """
     from ampify import project
     from ampify.report import streams
@@ -130,8 +170,8 @@ def cli(
     configured = _configuration(stdin_filename or os.curdir if paths == (STANDARD_INPUT,) else paths[0], config, isolated)
     if verbose and configured.path:
         streams.write_text(f"configured by {configured.path}")
-    options = _options(configured, dtype, runtime, only, skip, unsafe)._replace(timings=timings)
-    if options.runtime == "vendor" and STANDARD_INPUT in paths:
+    options = _options(configured, timings, dtype, runtime, only, skip, unsafe)
+    if STANDARD_INPUT in paths and options.of(stdin_filename or "").runtime == "vendor":
         raise click.UsageError("--runtime vendor writes a file beside the script, which - (standard input) is not: give its path")
     write = not (check or diff)
     line = ProgressLine(wanted=report == "text" and not quiet)
@@ -234,19 +274,12 @@ def _configuration(first: str, named: str | None, isolated: bool) -> "Config":
         raise _WrongConfiguration(streams.printable(str(error))) from None
 
 
-def _options(
-    configured: "Config",
-    dtype: Literal["fp16", "bf16"] | None,
-    runtime: Literal["import", "vendor", "torch"] | None,
-    only: tuple[str, ...],
-    skip: tuple[str, ...],
-    unsafe: bool | None,
-) -> "Options":
-    """The options of a call; a rule that is none ends it."""
+def _options(configured: "Config", timings: bool, *given: Any) -> "Options | Settings":
+    """The options of a call, `given` those of ampify.config.Given; a rule that is none ends it."""
     from ampify import config
 
     try:
-        return config.options(configured, dtype, runtime, only, skip, unsafe)
+        return config.options(configured, config.Given(*given), timings)
     except config.UnknownRuleError as error:
         raise click.UsageError(str(error)) from None
 
@@ -289,12 +322,12 @@ def _check_usage(
         raise click.UsageError("-q and -v cannot be given together")
 
 
-def _standard_input(name: str, options: "Options", *, echo: bool) -> "Generator[Outcome, None, None]":
+def _standard_input(name: str, options: "Options | Settings", *, echo: bool) -> "Generator[Outcome, None, None]":
     """The one outcome for standard input; with `echo` the code goes to standard output, unless it could not be read."""
     from ampify import job
     from ampify.report import streams
 
-    outcome = job.convert_bytes(name, streams.read_input(), options)
+    outcome = job.convert_bytes(name, streams.read_input(), options.of(name))
     if echo and outcome.result.status != "error":
         streams.write_output(outcome.result.output)
     yield outcome
@@ -326,29 +359,18 @@ def _print_text(
         streams.write_text(text.summary(statuses, done=done))
 
 
+def _print_report(report: str, outcomes: "Iterable[Outcome]", *, done: bool) -> "Iterator[Outcome]":
+    """Print a report of a format; hands the outcomes on."""
+    from ampify.report import output
+
+    return output.write(report, outcomes, done=done)
+
+
 def _print_diff(explain: bool, color: "Choice", outcome: "Outcome") -> None:
     """Print the diff of a file that is, or would be, converted."""
     from ampify.report import colour, diff, streams
 
     streams.write_diff(diff.render(outcome, explain=explain), coloured=colour.wanted(color))
-
-
-def _print_report(report: str, outcomes: "Iterable[Outcome]", *, done: bool) -> "Iterator[Outcome]":
-    """Print a report of the format, some of which can begin before the last outcome is known; hands the outcomes on."""
-    import importlib
-
-    from ampify.report import streams
-
-    seen: list[Outcome] = []
-
-    def noted() -> "Iterator[Outcome]":
-        for outcome in outcomes:
-            seen.append(outcome)
-            yield outcome
-
-    for part in importlib.import_module(f"ampify.report.{report}").render(noted(), done=done):
-        streams.write_output(part)
-    yield from seen
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from ampify.files import FileError
 if TYPE_CHECKING:
     from ampify.convert import Options
     from ampify.ignore import Selection
+    from ampify.settings import Settings
 
 NAME = "pyproject.toml"
 # A look at the bytes: whoever has no such table does not wait for tomllib.
@@ -45,6 +46,7 @@ class Config(NamedTuple):
     only: tuple[str, ...] | None = None
     skip: tuple[str, ...] | None = None
     unsafe: bool | None = None
+    per_file: tuple[tuple[str, Config], ...] = ()  # by patterns, what files have of their own
 
     def selection(self) -> Selection | None:
         """Which files of directories it takes; None: all."""
@@ -58,7 +60,19 @@ class Config(NamedTuple):
 CHOICES: dict[str, tuple[str, ...]] = {"dtype": get_args(Dtype), "runtime": get_args(Runtime)}
 CODES = ("only", "skip")
 PATTERNS = ("include", "exclude")
-KEYS = Config._fields[1:]
+PER_FILE = "per-file"
+KEYS = tuple(field.replace("_", "-") for field in Config._fields[1:])
+OWN_KEYS = (*CHOICES, *CODES, "unsafe")  # that files may have
+
+
+class Given(NamedTuple):
+    """What the command line says; it holds for all files."""
+
+    dtype: Dtype | None = None
+    runtime: Runtime | None = None
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    unsafe: bool | None = None
 
 
 def for_call(first: str, named: str | None, isolated: bool) -> Config:
@@ -67,27 +81,31 @@ def for_call(first: str, named: str | None, isolated: bool) -> Config:
     An empty Config if it is to be `isolated`. Raises ConfigError, also for rules that there are not.
     """
     found = Config() if isolated else load(named) if named is not None else find(first)
-    if found.only or found.skip:
-        check_codes(found, _codes())
+    for each in (found, *(own for _, own in found.per_file)):
+        if each.only or each.skip:
+            check_codes(each, codes())
     return found
 
 
-def options(
-    configured: Config,
-    dtype: Dtype | None,
-    runtime: Runtime | None,
-    only: tuple[str, ...],
-    skip: tuple[str, ...],
-    unsafe: bool | None,
-) -> Options:
+def options(configured: Config, given: Given, timings: bool) -> Options | Settings:
     """What the command line says, and what the configuration says where it says nothing. Raises UnknownRuleError."""
+    if not configured.per_file:
+        return combined(configured, given)._replace(timings=timings)
+    combined(configured, given)  # for what is wrong in it
+    from ampify.settings import Settings  # few projects: start-up is measured
+
+    return Settings(configured, given, timings)
+
+
+def combined(configured: Config, given: Given) -> Options:
+    """The options that both come to. Raises UnknownRuleError."""
     from ampify.convert import Options
 
     return Options(
-        dtype or configured.dtype,
-        runtime or configured.runtime or "import",
-        _skipped(only or configured.only or (), skip or configured.skip or ()),
-        bool(configured.unsafe if unsafe is None else unsafe),
+        given.dtype or configured.dtype,
+        given.runtime or configured.runtime or "import",
+        _skipped(given.only or configured.only or (), given.skip or configured.skip or ()),
+        bool(configured.unsafe if given.unsafe is None else given.unsafe),
     )
 
 
@@ -95,7 +113,7 @@ def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
     """The codes that are left out; `only` chooses among those of its own kind, rules for hazards or findings."""
     if not only and not skip:
         return frozenset()
-    known = _codes()
+    known = codes()
     for code in (*only, *skip):
         if code not in known:
             raise UnknownRuleError(f"{code} is none of the rules that can be chosen: {', '.join(sorted(known))}")
@@ -103,7 +121,7 @@ def _skipped(only: Sequence[str], skip: Sequence[str]) -> frozenset[str]:
     return frozenset(code for code in known.difference(only) if code[:4] in kinds).union(skip)
 
 
-def _codes() -> frozenset[str]:
+def codes() -> frozenset[str]:
     """The codes that can be chosen: of the rules for hazards, and of what is done about an author's own mixed precision."""
     from ampify.doctor.pages import PAGES
     from ampify.migration.pages import PAGES as MIGRATIONS
@@ -153,11 +171,28 @@ def check_codes(config: Config, known: Iterable[str]) -> None:
 
 
 def _read(path: str, data: bytes) -> Config:
-    table = _table(path, data)
+    table = dict(_table(path, data))
+    per_file = table.pop(PER_FILE, {})
+    if not isinstance(per_file, dict):
+        raise _wrong(path, PER_FILE, f"it has to be a table of patterns, not {_kind(per_file)}")
+    own = tuple((pattern, _own(path, pattern, keys)) for pattern, keys in per_file.items())
+    return _config(path, "[tool.ampify]", table, KEYS)._replace(per_file=own)
+
+
+def _own(path: str, pattern: str, table: object) -> Config:
+    """What the files have that match a pattern."""
+    if not _is_pattern(pattern):
+        raise _wrong(path, PER_FILE, f"{_quoted(pattern)} is no pattern as in a .gitignore")
+    if not isinstance(table, dict):
+        raise _wrong(path, PER_FILE, f'{_quoted(pattern)} has to be a table, such as {{ dtype = "bf16" }}, not {_kind(table)}')
+    return _config(path, f"[tool.ampify.{PER_FILE}.{_quoted(pattern)}]", table, OWN_KEYS)
+
+
+def _config(path: str, name: str, table: Mapping[str, Any], keys: Sequence[str]) -> Config:
     for key in table:
-        if key not in KEYS:
-            raise ConfigError(f"{path}: [tool.ampify] has no key {_quoted(key)}{_suggestion(key, KEYS)}")
-    return Config(path, **{key: _value(path, key, value) for key, value in table.items()})
+        if key not in keys:
+            raise ConfigError(f"{path}: {name} has no key {_quoted(key)}{_suggestion(key, keys)}")
+    return Config(path, **{key: _value(path, name, key, value) for key, value in table.items()})
 
 
 def _table(path: str, data: bytes) -> Mapping[str, Any]:
@@ -180,26 +215,26 @@ def _table(path: str, data: bytes) -> Mapping[str, Any]:
     return table
 
 
-def _value(path: str, key: str, value: object) -> Any:
+def _value(path: str, table: str, key: str, value: object) -> Any:
     """The value as Config has it. Raises ConfigError if it is of the wrong type, or none of those to choose from."""
     if key == "unsafe":
         if not isinstance(value, bool):
-            raise _wrong(path, key, f"it has to be true or false, not {_kind(value)}")
+            raise _wrong(path, key, f"it has to be true or false, not {_kind(value)}", table=table)
         return value
     if key in CHOICES:
         choices = " or ".join(map(_quoted, CHOICES[key]))
         if not isinstance(value, str):
-            raise _wrong(path, key, f"it has to be {choices}, not {_kind(value)}")
+            raise _wrong(path, key, f"it has to be {choices}, not {_kind(value)}", table=table)
         if value not in CHOICES[key]:
-            raise _wrong(path, key, f"it has to be {choices}, not {_quoted(value)}", value, CHOICES[key])
+            raise _wrong(path, key, f"it has to be {choices}, not {_quoted(value)}", value, CHOICES[key], table=table)
         return value
     if not isinstance(value, list):
-        raise _wrong(path, key, f"it has to be a list of strings, not {_kind(value)}")
+        raise _wrong(path, key, f"it has to be a list of strings, not {_kind(value)}", table=table)
     for item in value:
         if not isinstance(item, str):
-            raise _wrong(path, key, f"it has to be a list of strings, and there is {_kind(item)} in it")
+            raise _wrong(path, key, f"it has to be a list of strings, and there is {_kind(item)} in it", table=table)
         if key in PATTERNS and not _is_pattern(item):
-            raise _wrong(path, key, f"{_quoted(item)} is no pattern as in a .gitignore")
+            raise _wrong(path, key, f"{_quoted(item)} is no pattern as in a .gitignore", table=table)
     return tuple(value)
 
 
@@ -209,8 +244,10 @@ def _is_pattern(text: str) -> bool:
     return ignore.is_pattern(text)
 
 
-def _wrong(path: str, key: str, what: str, given: str = "", choices: Iterable[str] = ()) -> ConfigError:
-    return ConfigError(f"{path}: {key} of [tool.ampify]: {what}{_suggestion(given, choices)}")
+def _wrong(
+    path: str, key: str, what: str, given: str = "", choices: Iterable[str] = (), table: str = "[tool.ampify]"
+) -> ConfigError:
+    return ConfigError(f"{path}: {key} of {table}: {what}{_suggestion(given, choices)}")
 
 
 def _suggestion(given: str, choices: Iterable[str]) -> str:

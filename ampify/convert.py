@@ -46,6 +46,14 @@ class Options(NamedTuple):
     unsafe: bool = False
     timings: bool = False
 
+    def of(self, path: str) -> Options:
+        """The options of a file: for each the same. ampify.settings has others for some."""
+        return self
+
+    def vendors(self) -> bool:
+        """Whether a file may get the runtime beside it."""
+        return self.runtime == "vendor"
+
 
 class AppliedEdit(NamedTuple):
     """One edit as a reviewer reads it; lines are 1-based and of the original, an insertion is at the line it precedes."""
@@ -120,6 +128,10 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
     library, need = Library(around.finder), around.need
     file = library.add(tree, around.path)
     reading = file.reading
+    if reading.program.skips is not None:
+        from ampify.plan.skips import settled  # few files: start-up is measured
+
+        reading = reading._replace(program=settled(reading.program))
     program = reading.program
     clock.lap("analysis")
     if program.amp and (around.need is None or around.need.edits):
@@ -170,6 +182,10 @@ def _convert(source: bytes, tree: ast.Module, options: Options, around: Surround
         result = _refused(source, "AMP920", 1, 1, obstacle)
     else:
         result = _render(source, reading, plan, search, around, options, clock)
+    if program.skips is not None:
+        from ampify.plan import skips
+
+        result = result._replace(diagnostics=skips.told(result.status, result.diagnostics, reading, search, need is not None))
     return result._replace(parts=program.parts_elsewhere(), steps=program.steps_elsewhere())
 
 
@@ -185,7 +201,12 @@ def _renewed(
         return _guarded(left, options, around, clock)
 
     try:
-        return (without_scaling if by_hand else renewed)(source, tree, options, around, again)
+        done = (without_scaling if by_hand else renewed)(source, tree, options, around, again)
+        if done is None or "pragmas" not in vars(tree):
+            return done
+        from ampify.pragmas import said
+
+        return done._replace(diagnostics=said(tree, done.diagnostics, None if by_hand or done.status == "refused" else ()))
     except ProofError as error:
         return _bug(source, str(error))
 
@@ -323,10 +344,12 @@ def _diagnostic(refusal: Refusal) -> Diagnostic:
 
 
 def _note(note: Note) -> Diagnostic:
-    from ampify.diagnostics import NOTES
+    from ampify.diagnostics import NOTES, PRAGMAS, pragma
     from ampify.diagnostics import note as told
     from ampify.plan.rules.search import described
 
+    if note.code in PRAGMAS:
+        return pragma(note.code, note.line, note.column + 1, note.detail)
     return told(note.code, note.line, note.detail, note.column + 1) if note.code in NOTES else described(note)
 
 

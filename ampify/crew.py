@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ampify.convert import Options
 from ampify.graph import Component, Look, look, look_beside
 from ampify.job import Draft, Request, draft
 from ampify.local import Local, Places
+
+if TYPE_CHECKING:
+    from ampify.settings import Settings
 
 
 class Glance(NamedTuple):
@@ -50,7 +53,7 @@ class Crew(Protocol):
 class Hand:
     """One who does tasks, and remembers what was read for the component that it works at."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options | Settings) -> None:
         self._options, self._places = options, Places()
         self._component: Component | None = None
         self._local = Local()
@@ -78,7 +81,7 @@ class Alone:
 
     size = 1
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options | Settings) -> None:
         self._hand = Hand(options)
         self._task: Task | None = None
         self._last: Component | None = None

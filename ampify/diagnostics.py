@@ -79,6 +79,15 @@ NOTES["AMP363"] = (
     "write it by hand as the others are, or hand the scaler to the function",
 )
 
+# Of pragmas, as notes are; what they leave alone is told only to those who ask for it, by `-v`.
+PRAGMAS = {
+    "AMP197": ("left alone, as a pragma says: {}", "take the pragma out to have it converted"),
+    "AMP198": (
+        "a pragma does nothing: {}",
+        "take it out, or put it where something is converted: `ampify rule AMP197` says how it is written",
+    ),
+}
+
 # Refusals: (why the file is left alone, the smallest change by hand that would help). `{}` takes what was seen.
 REFUSALS = {
     "AMP901": (
@@ -180,6 +189,10 @@ REFUSALS = {
         "give that file too: `ampify script.py that_file.py`, or the directory",
     ),
     "AMP927": ("it is too large to be analysed: {}", "move its data into a file of its own"),
+    "AMP928": (
+        "what a pragma leaves alone cannot be told from the rest of the training: {}",
+        "let it hold for the whole function, behind its `def`, or for the file: `# ampify: skip-file`",
+    ),
 }
 
 
@@ -187,6 +200,12 @@ def note(code: str, line: int, detail: str, column: int = 1) -> Diagnostic:
     """The diagnostic of a note."""
     message, remedy = NOTES[code]
     return Diagnostic(code, "info", line, column, message.format(detail), remedy)
+
+
+def pragma(code: str, line: int, column: int, detail: str) -> Diagnostic:
+    """The diagnostic of what a pragma does, or that it does nothing."""
+    message, remedy = PRAGMAS[code]
+    return Diagnostic(code, "info" if code == "AMP197" else "warning", line, column, message.format(detail), remedy)
 
 
 def refusal(code: str, line: int, column: int, detail: str) -> Diagnostic:

@@ -29,6 +29,7 @@ SKIPPED = frozenset(
         "venv",
     }
 )
+TAKEN = (".py", ".ipynb")
 
 
 class _Ignore(NamedTuple):
@@ -39,7 +40,8 @@ class _Ignore(NamedTuple):
 
 
 def walk(root: str, selection: ignore.Selection | None) -> Iterator[tuple[str, FileError | None]]:
-    """The `.py` files below a directory that are selected, sorted, less what git ignores. Symbolic links are not followed."""
+    """The `.py` files and notebooks below a directory that are selected, sorted, less what git ignores. Symbolic links are not
+    followed."""
     absolute = files.identity(root)
     above = _ignores_above(absolute)
     if _ignored(absolute, True, above):
@@ -66,7 +68,7 @@ def walk(root: str, selection: ignore.Selection | None) -> Iterator[tuple[str, F
             ignores = (*ignores, *_read_ignore(place))
         for entry in reversed(entries):
             child = os.path.join(place, entry.name)
-            wanted = entry.name not in SKIPPED if entry.is_directory else entry.name.endswith(".py")
+            wanted = entry.name not in SKIPPED if entry.is_directory else entry.name.endswith(TAKEN)
             wanted = wanted and (entry.is_directory or (entry.is_file and _selected(child, selection)))
             if wanted and not _ignored(child, entry.is_directory, (*ignores, *excluded)):
                 name = entry.name if shown == os.curdir else os.path.join(shown, entry.name)

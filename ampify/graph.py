@@ -13,7 +13,7 @@ from ampify.diagnostics import Diagnostic
 from ampify.files import FileError
 from ampify.job import BUG, bug_report
 from ampify.local import Places, readable
-from ampify.source import LARGEST, SourceError, is_candidate, parse
+from ampify.source import LARGEST, SourceError, is_candidate, parse, python
 
 
 class Look(NamedTuple):
@@ -36,7 +36,7 @@ class Component(NamedTuple):
 def look(path: str, shown: str, where: Places) -> Look:
     """The first look at a given file, by its real path and the user's."""
     try:
-        data = files.read(shown).data
+        data = python(shown, files.read(shown).data)
         if len(data) > LARGEST:
             return Look(is_candidate(data))  # to be refused, or left unchanged, without a look inside
         return _seen(path, parse(data), is_candidate(data), where)

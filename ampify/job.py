@@ -11,13 +11,16 @@ from ampify import files
 from ampify.convert import Options, Result, Surroundings, convert
 from ampify.diagnostics import Diagnostic
 from ampify.files import FileError
+from ampify.source import NOTEBOOK
 
 if TYPE_CHECKING:
     from ampify.analysis.library import Finder
     from ampify.plan.edits import Need
+    from ampify.settings import Settings
     from ampify.vendor import Copy
 
 BUG = "AMP999"
+LEFT = "AMP197"  # what pragmas leave alone
 STATES = "AMP196"  # what is needed of files that save and load, which nothing depends on
 
 
@@ -63,14 +66,14 @@ class Draft(NamedTuple):
         return tuple(need for need in self.result.needs if need.path != self.path)
 
 
-def draft(request: Request, options: Options, finder: Finder | None) -> Draft:
+def draft(request: Request, options: Options | Settings, finder: Finder | None) -> Draft:
     """Converts a file in memory."""
     try:
         snapshot = files.read(request.shown)
     except FileError as problem:
         return Draft(request.path, request.shown, failed(request.shown, problem).result)
     around = Surroundings(snapshot.target, finder, request.need, request.trains)
-    result = convert_bytes(request.shown, snapshot.data, options, around).result
+    result = convert_bytes(request.shown, snapshot.data, options.of(request.path), around).result
     if result.status != "converted":
         return Draft(request.path, request.shown, result._replace(output=b""))
     return Draft(request.path, request.shown, result, digest(snapshot.data))
@@ -85,7 +88,7 @@ class Job:
     `given` has their paths as the user gave them, by their real ones; `known` what is known of some without a draft.
     """
 
-    def __init__(self, given: dict[str, str], options: Options, known: Iterable[Draft] = ()) -> None:
+    def __init__(self, given: dict[str, str], options: Options | Settings, known: Iterable[Draft] = ()) -> None:
         self._given, self._options = dict(sorted(given.items())), options
         self.drafts: dict[str, Draft] = {known.path: known for known in known}  # by real path, as are the next
         self.needed: dict[str, Need] = {}  # what files have to be rewritten with for others
@@ -156,7 +159,7 @@ class Job:
         """The drafts that cannot have what they need, as refusals."""
         sharing: dict[str, list[Draft]] = {}  # by a part of a training step
         for draft in self.drafts.values():
-            for part in draft.result.parts if draft.result.status not in ("already", "unchanged") else ():
+            for part in draft.result.parts if draft.result.status not in ("already", "unchanged") or _is_left(draft) else ():
                 sharing.setdefault(part, []).append(draft)
         apart = {part: drafts for part, drafts in sharing.items() if len({_asks(d, part) for d in drafts}) > 1}
         for path, draft in self.drafts.items():
@@ -194,11 +197,16 @@ class Job:
         if result.status != "converted":
             return draft
         left = [n for n in result.needs if not n.grave and self._status(n.path) != "converted"]
-        told = (_left(n) for n in left if n.code != STATES or self._options.dtype != "bf16")
+        told = (_left(n) for n in left if n.code != STATES or self._options.of(draft.path).dtype != "bf16")
         return draft._replace(result=result._replace(diagnostics=(*result.diagnostics, *told)))
 
     def _status(self, path: str) -> str:
         return self.drafts[path].result.status if path in self.drafts else ""
+
+
+def _is_left(draft: Draft) -> bool:
+    """Whether pragmas leave training steps of a file alone, so that its parts elsewhere have to stay as they are."""
+    return any(d.code == LEFT for d in draft.result.diagnostics)
 
 
 def _asks(draft: Draft, path: str) -> tuple[object, ...] | None:
@@ -220,6 +228,10 @@ def digest(data: bytes) -> str:
 def convert_bytes(path: str, source: bytes, options: Options, around: Surroundings = Surroundings()) -> Outcome:
     """convert(), with an exception that escapes it turned into a result: it is our bug, and other files are waiting."""
     try:
+        if path.endswith(NOTEBOOK):
+            from ampify.notebooks.convert import convert_notebook  # few files: start-up is measured
+
+            return Outcome(path, source, convert_notebook(source, options, around))
         return Outcome(path, source, convert(source, options, around))
     except Exception as error:
         diagnostic = Diagnostic(BUG, "error", 1, 1, bug_report(error), "The file is left as it is.")

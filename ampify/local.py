@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ampify import files
 from ampify.imports import Outline, imports, outlined, places
-from ampify.source import SourceError, parse
+from ampify.source import SourceError, parse, python
 
 if TYPE_CHECKING:
     from ampify.analysis.library import Seen
@@ -88,19 +88,19 @@ class Local:
             seen = self.seen(path)
             found = (self.imported(path, level, name) for level, name in imports(seen.tree)) if seen is not None else ()
             local = tuple(dict.fromkeys(p for p in found if p is not None and p != path))
-            self._outlines[path] = outlined(files.read_optional(path) or b"", local) if seen is not None else Outline()
+            self._outlines[path] = outlined(_python(path) or b"", local) if seen is not None else Outline()
         return self._outlines[path]
 
     def source(self, path: str) -> bytes | None:
         """The bytes of a file; None where it cannot be read."""
-        return files.read_optional(path)
+        return _python(path)
 
     def seen(self, path: str) -> Seen | None:
         """A file as it is by itself; None where it cannot be read, or is too large to be looked into."""
         from ampify.analysis.library import Seen  # only here: start-up is measured
 
         if path not in self._seen:
-            data = files.read_optional(path)
+            data = _python(path)
             tree = readable(data)
             self._seen[path] = (Seen(tree) if tree is not None else None, len(data or b""))
             self._kept += self._seen[path][1]
@@ -108,6 +108,15 @@ class Local:
                 self._kept -= self._seen.popitem(last=False)[1][1]
         self._seen.move_to_end(path)
         return self._seen[path][0]
+
+
+def _python(path: str) -> bytes | None:
+    """The Python of a file; None where it cannot be read."""
+    data = files.read_optional(path)
+    try:
+        return python(path, data) if data is not None else None
+    except SourceError:
+        return None
 
 
 def readable(data: bytes | None) -> ast.Module | None:

@@ -5,7 +5,7 @@
 
 import textwrap
 
-from ampify.diagnostics import EDITS, NOTES, REFUSALS
+from ampify.diagnostics import EDITS, NOTES, PRAGMAS, REFUSALS
 from ampify.doctor.pages import PAGES as MISTAKES
 from ampify.migration.pages import PAGES as MIGRATIONS
 from ampify.plan.rules import RULES
@@ -30,6 +30,10 @@ def page(code: str) -> str:
         return f"{code} (a migration of existing mixed precision)\n\n{text}"
     if code in EDITS:
         return f"{code} (an edit)\n\n{EDITS[code][0].upper()}{EDITS[code][1:]}."
+    if code in PRAGMAS:
+        from ampify import pragmas
+
+        return f"{code} (of a pragma)\n\nWhat was seen: {PRAGMAS[code][0].replace('{}', '...')}\n\n{pragmas.__doc__}".rstrip()
     message, remedy = NOTES[code] if code in NOTES else REFUSALS[code]
     text = message.replace("{}", "...")
     if code in NOTES:
@@ -56,6 +60,7 @@ def index() -> str:
     """All codes, a line each."""
     lines = [f"{code}  {text}" for code, text in sorted(EDITS.items())]
     lines += [f"{code}  {message.replace('{}', '...')}" for code, (message, _) in sorted(NOTES.items())]
+    lines += [f"{code}  {message.replace('{}', '...')}" for code, (message, _) in sorted(PRAGMAS.items())]
     lines += [f"{rule.code}  {rule.name}: {rule.hazard} ({APPLICABILITY[rule.applicability]})" for rule in RULES]
     lines += [f"{code}  {page.name}: {page.message.replace('{}', '...')}" for code, page in sorted(MISTAKES.items())]
     lines += [f"{code}  {message.replace('{}', '...')}" for code, (message, _) in sorted(REFUSALS.items())]

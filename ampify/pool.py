@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
+    from ampify.settings import Settings
+
 TICK = 0.2  # seconds after which a pool reports that nothing is new
 REMEDY = "The file is left as it is; with --jobs 1 it is converted by itself, and the reason may show."
 
@@ -27,7 +29,7 @@ REMEDY = "The file is left as it is; with --jobs 1 it is converted by itself, an
 class _Worker:
     """A process that works, as its parent sees it."""
 
-    def __init__(self, context: BaseContext, options: Options, others: list[_Worker]) -> None:
+    def __init__(self, context: BaseContext, options: Options | Settings, others: list[_Worker]) -> None:
         self.pipe, theirs = context.Pipe()
         # What a forked process inherits would keep pipes open when this one is gone.
         inherited = [self.pipe, *(other.pipe for other in others)] if context.get_start_method() == "fork" else []
@@ -46,7 +48,7 @@ class _Worker:
 class Pool:
     """Several processes do the work. Each has one task at a time, so that what dies of it is known."""
 
-    def __init__(self, options: Options, size: int) -> None:
+    def __init__(self, options: Options | Settings, size: int) -> None:
         import multiprocessing
 
         # Forked processes share what is imported before; elsewhere a process with threads of the system's may not fork.
@@ -149,7 +151,7 @@ def _death(code: int | None) -> Diagnostic:
     return Diagnostic(BUG, "error", 1, 1, f"the process that worked on it ended {how}, for want of memory perhaps", REMEDY)
 
 
-def _work(pipe: Connection, options: Options, ends: list[Connection]) -> None:
+def _work(pipe: Connection, options: Options | Settings, ends: list[Connection]) -> None:
     """What a worker process does until its parent is gone: tasks, and components in which they are."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for end in ends:

@@ -85,6 +85,7 @@ class Event(NamedTuple):
     # done, its key
     form: str = ""
     calls: tuple[Call, ...] = ()  # UNIT, CALL: the functions that may run
+    skipped: bool = False  # a pragma leaves it as it is, past the scaler; it is done, too
 
 
 class Compute(Enum):
@@ -104,6 +105,7 @@ class Barrier(Enum):
     WRITE = "a parameter update"
     GRADIENT = "a gradient taken by autograd.grad"
     SUSPEND = "a yield or await"
+    SKIPPED = "what a pragma leaves alone"
     REGION = "an autocast region"
     TRACE = "a trace of a model"
 
@@ -139,6 +141,7 @@ class Stmt(NamedTuple):
     combines: bool = False  # an assignment of sums and products of what was computed before, the same in and outside autocast
     shielded: bool = False  # runs models only in functions that turn gradients off themselves
     each: str = ""  # a loop that does the same to each optimizer of a collection: the text that stands for one
+    skipped: bool = False  # a pragma says to leave it alone
 
     def walk(self) -> "Iterator[Stmt]":
         """This statement and all inside it."""
@@ -272,6 +275,9 @@ class Program(NamedTuple):
     relative: bool  # imports relatively at its top level: it runs as a part of a package only
     unscaled: tuple[tuple[int, str], ...] = ()  # uses of libraries' functions whose backward is not linear: (line, name)
     stepless: tuple[tuple[int, int], ...] = ()  # backward passes, as (line, column), of a file where nothing steps on them
+    skips: frozenset[int] | None = None  # the file's lines that pragmas leave alone; None: no file here has pragmas
+    skipped: tuple[Note, ...] = ()  # what they leave alone
+    left: frozenset[int] = frozenset()  # the lines of training steps that they leave alone
 
     def own(self) -> Iterator[Scope]:
         """The scopes of the file itself."""

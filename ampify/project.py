@@ -13,11 +13,12 @@ from ampify.job import Job, Outcome, failed
 
 if TYPE_CHECKING:
     from ampify.ignore import Selection
+    from ampify.settings import Settings
 
 
 def run(
     paths: Iterable[str],
-    options: Options,
+    options: Options | Settings,
     *,
     write: bool,
     keep: bool = False,
@@ -57,7 +58,7 @@ def exit_code(outcomes: Iterable[Outcome], *, check: bool, allow_refused: bool) 
 
 
 def discover(paths: Iterable[str], selection: Selection | None = None) -> Iterator[tuple[str, FileError | None]]:
-    """Every file to convert: a named file always, a named directory's `.py` files. With a problem if it is unusable."""
+    """Every file to convert: each named one, and the `.py` files and notebooks of a directory; with a problem if unusable."""
     for path in paths:
         if files.is_directory(path):
             from ampify import directories  # only here: start-up is measured

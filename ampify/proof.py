@@ -24,9 +24,9 @@ from ampify.erasure import Eraser, added_import, erase, first_difference, may_ho
 from ampify.lines import Written, changed_line
 from ampify.plan.planner import left_over, make_plan
 from ampify.plan.rules.search import Search, disabled, find
-from ampify.program import Kind, Program, Scope
+from ampify.program import Barrier, Kind, Program, Scope
 from ampify.protocol import Overlay, check
-from ampify.source import check_compiles, parse
+from ampify.source import check_compiles, parse, with_pragmas
 
 
 class ProofError(Exception):
@@ -42,7 +42,7 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the user's code: not ours to print
-            after = ast.parse(output)
+            after = with_pragmas(ast.parse(output), output)
             compile(after, "<converted>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError) as error:
         check_compiles(original)
@@ -50,6 +50,10 @@ def prove(original: bytes, output: bytes, search: Search = Search(), path: str =
     same_comments(original, output)
     file = Library(finder).add(after, path)
     reading = file.reading
+    if reading.program.skips is not None:
+        from ampify.plan.skips import settled  # few files: start-up is measured
+
+        reading = reading._replace(program=settled(reading.program))
     before = parse(original)
     names, known = reading.names, Names(before)
     had, written = _written(known), _written(names)
@@ -199,7 +203,7 @@ def _protocol(program: Program, plain: bool) -> None:
 def _region(scope: Scope, first: int, end: int) -> None:
     """No region may hold a backward, a step, a parameter update, a yield or another region."""
     for stmt in scope.statements():
-        if first < stmt.number < end and stmt.barrier is not None:
+        if first < stmt.number < end and stmt.barrier not in (None, Barrier.SKIPPED):
             raise ProofError(f"line {stmt.line} of the output: {stmt.barrier.value} inside an autocast region")
 
 

@@ -127,7 +127,7 @@ class Machine:
         worlds = _start(scope, self)
         while True:
             ends = self.block(scope.body, worlds)
-            if scope.closure:
+            if scope.closure and not any(e.skipped for s in scope.run() for e in s.events):
                 self.evaluated(scope, ends.falls | ends.returns)
                 break
             again = worlds | self.called_again(ends.falls | ends.returns) if scope.repeated else worlds

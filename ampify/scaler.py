@@ -52,14 +52,16 @@ class Scaler:
     def after(self, event: Event, stmt: Stmt, state: State) -> State:
         """The state that an event of a statement leads to."""
         now = [list(pair) for pair in state]
-        if event.kind is Kind.BACKWARD:
+        if event.skipped and event.kind in (Kind.BACKWARD, Kind.UNIT):
+            self.unscaled(event, now)
+        elif event.kind is Kind.BACKWARD:
             for key, pair in zip(self.keys, now, strict=True):
                 if pair[0] in (PLAIN, STALE):
                     self.mixed_at[key] = min(event.line, self.mixed_at.get(key, event.line))
                 pair[0] = SCALED if pair[0] in (CLEAN, SCALED) else MIXED
         elif event.kind is Kind.UNIT:
             # Its gradients may touch any optimizer, and its update ends the scale of what was there before.
-            cleared = frozenset.intersection(*(call.clears for call in event.calls)) if event.calls else frozenset()
+            cleared = _cleared(event)
             for key, pair in zip(self.keys, now, strict=True):
                 after = STALE if pair[0] == SCALED else PLAIN if pair[0] in (CLEAN, PLAIN) else MIXED
                 pair[0], pair[1] = CLEAN if key in cleared else after, READY
@@ -75,11 +77,19 @@ class Scaler:
                     self.single(event, stmt, now, key)
         return tuple((grads, stage) for grads, stage in now)
 
+    def unscaled(self, event: Event, now: list[list[str]]) -> None:
+        """A backward that a pragma leaves unscaled, or a call that trains so by itself and updates nothing."""
+        cleared = _cleared(event)
+        for key, pair in zip(self.keys, now, strict=True):
+            if pair[0] not in (CLEAN, PLAIN):
+                self.mixed_at[key] = min(event.line, self.mixed_at.get(key, event.line))
+            pair[0] = CLEAN if key in cleared else PLAIN if pair[0] in (CLEAN, PLAIN) else MIXED
+
     def single(self, event: Event, stmt: Stmt, now: list[list[str]], key: str) -> None:
         """An event of one optimizer."""
         pair = now[self.at[key]]
         grads, stage = pair
-        if self.plain and event.kind in (Kind.UNSCALE, Kind.STEP) and grads == CLEAN:
+        if self.plain and event.kind in (Kind.UNSCALE, Kind.STEP) and grads == CLEAN and not event.skipped:
             self.violate(Problem.NO_GRADIENTS, stmt, event, key)
         if event.kind is Kind.ZERO:
             pair[0] = CLEAN
@@ -102,6 +112,10 @@ class Scaler:
                 self.violate(Problem.MIXED, stmt, event, key)
             pair[0], pair[1] = CLEAN if grads == CLEAN else PLAIN, UNSCALED
             self.share(now, key)
+        elif event.kind is Kind.STEP and event.skipped:
+            if grads not in (CLEAN, PLAIN) and event.closure < 0:
+                self.violate(Problem.MIXED, stmt, event, key)
+            pair[0] = CLEAN if grads == CLEAN and event.closure < 0 else PLAIN
         elif event.kind is Kind.STEP:
             if stage == STEPPED:
                 self.violate(Problem.STEPPED_TWICE, stmt, event, key)
@@ -124,3 +138,8 @@ class Scaler:
         self.violations.add(
             Violation(problem, stmt.number, self.mixed_at.get(key, line) if problem is Problem.MIXED else line, key)
         )
+
+
+def _cleared(event: Event) -> frozenset[str]:
+    """The optimizers whose gradients are clear behind a call that trains by itself."""
+    return frozenset.intersection(*(call.clears for call in event.calls)) if event.calls else frozenset()

@@ -17,6 +17,8 @@ CANDIDATE = (
 COOKIE = rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)"
 LARGEST = 2_000_000  # bytes: what is larger is data, and its syntax tree would take gigabytes
 DEEPEST = 1_000  # levels of expressions and blocks, which is Python's own limit; libcst's parser dies of some thousands
+NOTEBOOK = ".ipynb"
+PRAGMA = b"ampify:"  # without which there is none in a file
 LONE_CR = rb"\r(?!\n)"
 
 
@@ -41,7 +43,7 @@ def parse(source: bytes) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about invalid escapes: not ours to print
-            return ast.parse(source)
+            return with_pragmas(ast.parse(source), source)
     except SyntaxError as error:
         if "encod" in str(error) or "codec" in str(error) or "utf-8" in str(error):
             raise SourceError(
@@ -65,6 +67,31 @@ def parse(source: bytes) -> ast.Module:
         ) from None
     except ValueError as error:
         raise SourceError(_error("AMP992", 1, 1, f"cannot be parsed: {error}", "fix the syntax error")) from None
+
+
+def python(path: str, data: bytes) -> bytes:
+    """The Python of a file: its bytes, or the program that a notebook's cells are. Raises SourceError for a broken notebook."""
+    if not path.endswith(NOTEBOOK):
+        return data
+    from ampify.notebooks.convert import python_of  # few files: start-up is measured
+
+    return python_of(data)
+
+
+def with_pragmas(tree: ast.Module, source: bytes) -> ast.Module:
+    """A syntax tree with what comments say of it, which are not in it."""
+    if PRAGMA in source:
+        from ampify.pragmas import read  # few files: start-up is measured
+
+        vars(tree)["pragmas"] = pragmas = read(source, tree)
+        vars(tree)["skipped"] = frozenset().union(*(pragma.lines for pragma in pragmas))
+    return tree
+
+
+def skipped(tree: ast.Module) -> frozenset[int]:
+    """The lines of a file that pragmas leave alone."""
+    found: frozenset[int] = vars(tree).get("skipped", frozenset())
+    return found
 
 
 def check_compiles(source: bytes) -> None:

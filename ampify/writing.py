@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ampify import files
 from ampify.convert import Options
 from ampify.files import FileError, Snapshot
 from ampify.job import Draft, Job, Outcome, digest, failed
+from ampify.source import NOTEBOOK
+
+if TYPE_CHECKING:
+    from ampify.settings import Settings
 
 
 class Writer:
     """Puts settled files in the place of the old ones. With `keep` what was there and what is stays in the outcomes."""
 
-    def __init__(self, options: Options, *, write: bool, keep: bool) -> None:
+    def __init__(self, options: Options | Settings, *, write: bool, keep: bool) -> None:
         self._options, self._write, self._keep = options, write, keep
 
     def finish(self, job: Job) -> dict[str, Outcome]:
@@ -54,7 +59,7 @@ class Writer:
             raise FileError(files.UNWRITABLE, files.CHANGED)
         outcome = Outcome(draft.shown, snapshot.data, draft.result)
         spelling = all(edit.code.startswith("AMP3") for edit in draft.result.edits)  # which needs no runtime
-        if self._options.runtime == "vendor" and script and not spelling:
+        if script and self._options.of(draft.path).runtime == "vendor" and not spelling:
             outcome = self._with_runtime(outcome, snapshot, supplied)
         if self._write:
             written.append((draft, snapshot))
@@ -80,7 +85,8 @@ class Writer:
         from ampify import vendor
 
         line = next((e.line for e in outcome.result.edits if e.code == "AMP107"), 1)
-        notes = [vendor.package_note(script, outcome.result.output, line)]
+        notebook = script.path.endswith(NOTEBOOK)  # which no package has as a module
+        notes = [vendor.package_note(script, outcome.result.output, line) if not notebook else None]
         directory = os.path.dirname(script.target)
         copy = vendor.beside(script) if directory not in supplied else None
         if copy is not None:

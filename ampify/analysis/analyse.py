@@ -18,6 +18,7 @@ from ampify.analysis.sites import Sites
 from ampify.analysis.sources import Source
 from ampify.analysis.uses import gone_through
 from ampify.program import Kind, Program, Refusal, Scope
+from ampify.source import skipped
 
 
 class Reading(NamedTuple):
@@ -90,6 +91,7 @@ def read_file(file: File) -> Reading:
         any(isinstance(s, ast.ImportFrom) and s.level > 0 for s in tree.body),
         tuple(hazards.unscaled(names)),
         () if others else _without_step(sites, scopes, refusals),
+        skipped(tree) if any("pragmas" in vars(f.tree) for f in file.library.files.values() if f is not None) else None,
     )
     return Reading(tree, names, frames, file.alone, numbers, program)
 

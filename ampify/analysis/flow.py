@@ -17,6 +17,7 @@ from ampify.analysis.sources import Source
 from ampify.analysis.syntax import blocks_of, combines, own_statements, shown, uses_of
 from ampify.analysis.walk import walk
 from ampify.program import GROUP, Barrier, Call, Compute, Event, Kind, Optimizer, Refusal, Scope, Stmt
+from ampify.source import skipped
 
 JUMPS = {ast.Break: "break", ast.Continue: "continue", ast.Return: "return", ast.Raise: "raise"}
 PURE_CALLS = frozenset({"len", "isinstance", "int", "bool"})
@@ -56,6 +57,7 @@ class Builder:
     def __init__(self, sites: Sites, numbers: dict[ast.stmt, tuple[int, int]], frame: Frame, builders: Builders) -> None:
         self.sites, self.numbers, self.frame, self.builders = sites, numbers, frame, builders
         self.roles = sites.roles
+        self.skipped = skipped(frame.home.file.tree)
         self.facts: dict[ast.stmt, Facts] = {}
         self.refusals: list[Refusal] = []  # of what its statements say by themselves
         self.found: list[Refusal] = []  # and of what they do to the optimizers of its scope
@@ -245,6 +247,9 @@ class Builder:
             if event.kind in (Kind.READ, Kind.REPLACE) and "?" in event.targets:
                 view.refusals.append(Refusal("AMP915", event.line, event.column, shown(stmt)))
             events.append(event)
+        alone = stmt.lineno in self.skipped
+        if alone:
+            events = [_alone(event) for event in events]
         defs, uses = self.sites.defs_and_uses(stmt)
         built = Stmt(
             index,
@@ -266,6 +271,7 @@ class Builder:
             rebinds=isinstance(stmt, ast.Assign) and all(not isinstance(t, ast.Subscript) for t in stmt.targets),
             combines=combines(stmt),
             shielded=facts is not None and facts.shielded,
+            skipped=alone,
         )
         if isinstance(stmt, ast.If):
             certain = self.sites.groups.is_certain(stmt)
@@ -339,6 +345,13 @@ def _straight(body: list[ast.stmt]) -> list[ast.stmt]:
     for stmt in body:
         found.extend(_straight(stmt.body) if isinstance(stmt, ast.With) else [stmt])
     return found
+
+
+def _alone(event: Event) -> Event:
+    """An event that is converted by itself, if it were not for a pragma."""
+    if event.kind in (Kind.SAVE, Kind.LOAD) and event.form and not event.done:
+        return event._replace(form="", skipped=True)
+    return event._replace(skipped=True) if event.kind is Kind.SCHEDULE else event
 
 
 def _inert(stmt: Stmt) -> Stmt:

@@ -8,15 +8,15 @@ from typing import Literal, NamedTuple
 
 from ampify.analysis.library import Finder
 from ampify.convert import AppliedEdit, applied, joined_lines, keeps_lines
-from ampify.diagnostics import Diagnostic
+from ampify.diagnostics import Diagnostic, pragma
 from ampify.doctor.base import Finding, described
 from ampify.doctor.case import Case
 from ampify.doctor.examine import findings
 from ampify.doctor.pages import MENDS, PAGES
-from ampify.plan.edits import Insert, Plan, Rewrite
+from ampify.plan.edits import Insert, Plan, Rewrite, anchor
 from ampify.plan.rules.search import described as hazard
 from ampify.program import Note
-from ampify.source import is_deep, not_rewritable
+from ampify.source import is_deep, not_rewritable, skipped
 
 
 class Treated(NamedTuple):
@@ -34,7 +34,9 @@ def treat(
     """What is found in a file, less the codes in `skip`, and the file as mended; `finder` knows the files round it. Raises
     ProofError for a wrong mend."""
     case = Case(tree, path, finder)
-    found = [f for f in findings(case) if f.code not in skip]
+    every = [f for f in findings(case) if f.code not in skip]
+    found = [f for f in every if not _is_left(f, case)]
+    left = tuple(pragma("AMP197", f.line, f.column + 1, f.code) for f in every if f not in found)
     mended = _together(case, found)
     plan = Plan(
         tuple(dict.fromkeys(e for f in mended for e in f.edits)), names={"scaler": min(_scalers(case, mended), default="")}
@@ -44,9 +46,15 @@ def treat(
     if mended and not is_deep(tree) and not not_rewritable(source):
         output = _written(source, plan, edits, joined_lines(source, case.reading.numbers, plan), skip) or source
     if output == source:
-        return Treated("already", source, (), tuple(map(_told, found)))
+        return Treated("already", source, (), (*map(_told, found), *left))
     told = tuple(_mended(_told(f)) if f in mended else _told(f) for f in found)
-    return Treated("converted", output, edits, told)
+    return Treated("converted", output, edits, (*told, *left))
+
+
+def _is_left(finding: Finding, case: Case) -> bool:
+    """Whether a pragma holds for the line of a finding, or for one that it would be mended in."""
+    left = skipped(case.tree)
+    return bool(left) and (finding.line in left or any(case.statements[anchor(e)].lineno in left for e in finding.edits))
 
 
 def _told(finding: Finding) -> Diagnostic:

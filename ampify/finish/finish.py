@@ -21,7 +21,7 @@ from ampify.plan.planner import make_plan
 from ampify.plan.rules.search import Search, find
 from ampify.program import Event, Kind, Program, Scope, Stmt
 from ampify.proof import ProofError
-from ampify.source import is_deep, not_rewritable
+from ampify.source import is_deep, not_rewritable, with_pragmas
 
 CODE = "AMP363"
 TRAINING = (Kind.BACKWARD, Kind.STEP)
@@ -35,6 +35,7 @@ class Finished(NamedTuple):
     output: bytes
     edits: tuple[AppliedEdit, ...] = ()
     notes: tuple[tuple[int, int, str], ...] = ()
+    skipped: tuple[tuple[int, int], ...] = ()  # training steps that pragmas leave alone, as (line, column)
 
 
 def finish(source: bytes, tree: ast.Module, options: Options, around: Surroundings) -> Finished:
@@ -45,23 +46,26 @@ def finish(source: bytes, tree: ast.Module, options: Options, around: Surroundin
         return Finished(source)
     notes: list[tuple[int, int, str]] = []
     plans: list[Plan] = []
+    skips = [(event.line, event.column + 1) for scope, event in left if any(s.skipped for s in scope.run())]
     for scope, event in left:
+        if any(s.skipped for s in scope.run()):
+            continue
         try:
             own = way(case, source, _done(case), case.frames[scope.number], _first_line(scope))
             plans.append(_plan(case, scope, own, options))
         except OutOfReachError as reason:
             notes.append((event.line, event.column + 1, str(reason)))
     if not plans:
-        return Finished(source, notes=tuple(notes))
+        return Finished(source, notes=tuple(notes), skipped=tuple(skips))
     plan = plans[0]._replace(edits=tuple(sorted({e for p in plans for e in p.edits}, key=anchor)))
     edits = applied(case.reading.numbers, plan)
     output = _written(source, tree, plan, edits, joined_lines(source, case.reading.numbers, plan))
     if output is None:
         return Finished(source)
     prove(source, output, Way(plan.names["scaler"], plan.region))
-    if finish(output, ast.parse(output), options, around).edits:
+    if finish(output, with_pragmas(ast.parse(output), output), options, around).edits:
         raise ProofError("finishing the output again would change it")
-    return Finished(output, edits, tuple(notes))
+    return Finished(output, edits, tuple(notes), tuple(skips))
 
 
 def _written(source: bytes, tree: ast.Module, plan: Plan, edits: tuple[AppliedEdit, ...], joined: set[int]) -> bytes | None:

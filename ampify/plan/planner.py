@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ampify.diagnostics import REFUSALS
 from ampify.plan.checkpoints import KEYS, key_of, keys, lost_elsewhere, lost_states, plan_checkpoints, states_elsewhere
 from ampify.plan.edits import Disable, Edit, Hazards, Import, Insert, Need, Plan, Rewrite, Splice, Wrap, anchor, moved
 from ampify.plan.places import Places
 from ampify.plan.regions import Regions, covered, plan_evaluation, uncovered
 from ampify.plan.scaling import plan_penalties, plan_scaling, plan_schedules
-from ampify.program import APART, Compute, Elsewhere, Kind, Note, Program, Refusal, Scope
+from ampify.program import APART, Compute, Elsewhere, Kind, Note, Program, Refusal, Scope, Stmt
 
 GENERAL = frozenset({"AMP904", "AMP916", "AMP921"})  # said only where nothing more telling is known
 PLAIN_FORMS = frozenset({"scale", "scale_tensors", "step"})  # of Rewrite, what torch.amp's scaler has too
@@ -48,6 +49,8 @@ def make_plan(
     backwards = [e for scope in program.own() for s in scope.run() for e in s.events if e.kind is Kind.BACKWARD]
     if not backwards and not given:
         return Plan(refusals=tuple(r for r in program.refusals if r.code == "AMP904"))  # a backward, but not a tensor's
+    if any(e.skipped for e in backwards) and (mixed := [r for r in program.refusals if r.code == "AMP928"]):
+        return Plan(refusals=_telling(mixed))
     if all(e.done for e in backwards) and not given:
         return _plan_left(program, elsewhere())
     if program.stepless and not given:
@@ -216,7 +219,7 @@ def _beyond_torch(program: Program, edits: list[Edit], after: int) -> Iterator[t
     for scope in program.scopes:
         wrappers = {o.key for o in scope.optimizers if o.wrapper}
         for stmt in scope.statements():
-            for event in stmt.events:
+            for event in (e for e in stmt.events if not e.skipped):
                 if event.kind is Kind.STEP and wrappers.intersection(event.targets):
                     yield event.line, f"`{event.targets[0]}` wraps an optimizer, and torch's scaler takes the optimizer itself"
                 if event.kind is Kind.STEP and event.closure >= 0:
@@ -244,8 +247,8 @@ def _disagreements(program: Program, planned: list[tuple[Scope, list[Edit]]]) ->
 def _plan_scope(scope: Scope, wraps: list[Wrap], plain: bool) -> tuple[list[Edit], list[Refusal]]:
     """The scaler's edits of one scope; half of a training step is no training step."""
     events = [e for s in scope.run() for e in s.events]
-    backward = next((e for e in events if e.kind is Kind.BACKWARD), None)
-    step = next((e for e in events if e.kind is Kind.STEP), None)
+    backward = next((e for e in events if e.kind is Kind.BACKWARD and not e.skipped), None)
+    step = next((e for e in events if e.kind is Kind.STEP and not e.skipped), None)
     if backward is None and step is None:
         return [], []
     where = "at module level" if scope.name == "<module>" else f"in `{scope.name}`"
@@ -259,7 +262,27 @@ def _plan_scope(scope: Scope, wraps: list[Wrap], plain: bool) -> tuple[list[Edit
         return [], [Refusal("AMP904", endless.line, endless.column, "the called function calls itself")]
     places = Places(scope)
     evaluation = plan_evaluation(scope)
-    return plan_scaling(scope, places, covered(places, [*wraps, *evaluation]), plain)
+    found, refusals = plan_scaling(scope, places, covered(places, [*wraps, *evaluation]), plain)
+    if refusals and any(e.skipped for e in events):
+        return [], _because_of_pragmas(scope, places, refusals, plain)
+    return found, refusals
+
+
+def _because_of_pragmas(scope: Scope, places: Places, refusals: list[Refusal], plain: bool) -> list[Refusal]:
+    """Why a scope is refused that pragmas leave a part of alone: the rest by itself is, or both cannot be told apart."""
+    alone = scope._replace(body=tuple(map(_without_skipped, scope.body)))
+    _, own = plan_scaling(alone, places, frozenset(), plain)
+    if own:
+        return own
+    meeting = "gradients of {} meet there that are scaled and that are not"
+    texts = {code: meeting if code == "AMP916" else text for code, (text, _) in REFUSALS.items()}
+    return [Refusal("AMP928", r.line, r.column, texts[r.code].format(r.detail)) for r in refusals]
+
+
+def _without_skipped(stmt: Stmt) -> Stmt:
+    """A statement without what pragmas leave alone in it, but for the functions that it calls."""
+    blocks = tuple(tuple(map(_without_skipped, block)) for block in stmt.blocks)
+    return stmt._replace(blocks=blocks, events=tuple(e for e in stmt.events if not e.skipped))
 
 
 def _telling(refusals: list[Refusal]) -> tuple[Refusal, ...]:

@@ -104,6 +104,9 @@ class Regions:
         for stmt in scope.statements():
             if stmt.number not in self.marks:
                 continue
+            if stmt.barrier is Barrier.SKIPPED:
+                detail = f"line {stmt.line} computes a loss of it"
+                self.refusals.append(Refusal("AMP928", stmt.line, stmt.column, detail))
             if stmt.barrier is Barrier.SUSPEND:
                 self.refusals.append(Refusal("AMP919", stmt.line, stmt.column, ""))
             if stmt.kind != "simple" and _is_barrier(stmt):
@@ -118,7 +121,7 @@ def _underflowing(scope: Scope, places: Places, inside: frozenset[int]) -> Itera
     """The steps of inner loops whose loss, which is not scaled, would be computed under autocast."""
     for stmt in scope.statements():
         for event in stmt.events:
-            if event.kind is Kind.DIFFERENTIATE and event.done and event.loss:
+            if event.kind is Kind.DIFFERENTIATE and event.done and not event.skipped and event.loss:
                 if inside & slice_of(stmt, set(event.loss), places):
                     yield Refusal("AMP902", event.line, event.column, "")
 

@@ -69,7 +69,7 @@ def plan_schedules(scope: Scope) -> list[Edit]:
         Rewrite(stmt.number, "step", event.call, "step_scheduler", "AMP106")
         for stmt in scope.statements()
         for event in stmt.events
-        if event.kind is Kind.SCHEDULE
+        if event.kind is Kind.SCHEDULE and not event.skipped
     ]
 
 

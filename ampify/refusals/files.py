@@ -39,4 +39,32 @@ PAGES = {
         "ampify's own promise: it costs next to nothing",
         instead="data in a file of its own, JSON or a module that the script imports, leaves a script that is read",
     ),
+    "AMP928": Page(
+        "A pragma leaves a training step alone: its gradients are not scaled. Where they meet gradients that are, by an "
+        "optimizer or a function that both steps have, no rewriting of the rest trains as the original does.",
+        "ampify's own promise: all edits of a training step, or none",
+        before="""\
+for inputs, target in data:
+    loss = criterion(model(inputs), target)
+    loss.backward()  # ampify: skip
+    optimizer.step()
+for inputs, target in data:
+    loss = criterion(model(inputs), target)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+""",
+        after="""\
+for inputs, target in data:
+    loss = criterion(model(inputs), target)
+    loss.backward()  # ampify: skip
+    optimizer.step()
+    optimizer.zero_grad()
+for inputs, target in data:
+    loss = criterion(model(inputs), target)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+""",
+    ),
 }

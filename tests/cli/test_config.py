@@ -309,3 +309,84 @@ def test_tomllib_is_imported_for_a_table_only(here: Path, monkeypatch: pytest.Mo
     assert main(["--check", "train.py"]) == 1
     _configure("")
     assert main(["--check", "train.py"]) == 123
+
+
+# settings of some files ---------------------------------------------------------------------------------
+
+
+def test_settings_of_some_files(here: Path) -> None:
+    _configure(
+        'dtype = "fp16"\n[tool.ampify.per-file]\n"src/" = { dtype = "bf16" }\n"*_pb2.py" = { runtime = "torch" }\n'
+        '"/old/train.py" = { runtime = "vendor" }'
+    )
+    assert main(["."]) == 0
+    for name in ALL:
+        text = (here / name).read_text()
+        dtype = "bf16" if name.startswith("src/") else "fp16"
+        assert (f'configure(mode="{dtype}")' in text) == ("pb2" not in name)
+        assert ("torch.amp" in text) == ("pb2" in name)
+    assert [p.parent.name for p in here.rglob("ampify_runtime.py")] == ["old"]
+
+
+def test_later_patterns_win_key_by_key_and_the_command_line_over_all(here: Path) -> None:
+    _configure('[tool.ampify.per-file]\n"*.py" = { dtype = "bf16", runtime = "torch" }\n"train.py" = { dtype = "fp16" }')
+    assert main(["src/a.py", "train.py"]) == 0
+    assert "bfloat16" in (here / "src/a.py").read_text()
+    assert "dtype=torch.float16" in (here / "train.py").read_text()
+    assert main(["--runtime", "import", "--dtype", "bf16", "old/train.py"]) == 0
+    assert 'configure(mode="bf16")' in (here / "old/train.py").read_text()
+
+
+def test_rules_of_some_files(here: Path) -> None:
+    (here / "train.py").write_text(MASKED)
+    (here / "src/a.py").write_text(MASKED)
+    _configure('skip = ["AMP211"]\n[tool.ampify.per-file]\n"src/*" = { only = ["AMP211"], skip = ["AMP225"] }')
+    assert main(["train.py", "src/a.py"]) == 0
+    own, other = (here / "train.py").read_text(), (here / "src/a.py").read_text()
+    assert ("finfo" in own, ".float()" in own) == (True, False)
+    assert ("finfo" in other, ".float()" in other) == (False, True)
+
+
+def test_settings_of_some_files_hold_in_every_process_and_for_standard_input(ampify: Ampify, here: Path) -> None:
+    script = (here / "train.py").read_bytes()
+    for number in range(24):
+        (here / f"src/n{number}.py").write_bytes(script)
+    _configure('[tool.ampify.per-file]\n"src/n?.py" = { dtype = "bf16" }')
+    assert ampify("--jobs", "2", ".").returncode == 0
+    pinned = {path.name for path in here.rglob("*.py") if b"bf16" in path.read_bytes()}
+    assert pinned == {f"n{number}.py" for number in range(10)}
+    assert b"bf16" in ampify("-", "--stdin-filename", "src/n1.py", stdin=script).stdout
+    assert b"bf16" not in ampify("-", stdin=script).stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"a.py" = { dtpye = "bf16" }', '[tool.ampify.per-file."a.py"] has no key "dtpye"; did you mean "dtype"?'),
+        ('"a.py" = { exclude = ["b"] }', '[tool.ampify.per-file."a.py"] has no key "exclude"'),
+        (
+            '"a.py" = { dtype = "bf17" }',
+            'dtype of [tool.ampify.per-file."a.py"]: it has to be "fp16" or "bf16", not "bf17"; did you mean',
+        ),
+        ('"a.py" = { skip = ["AMP2100"] }', '"AMP2100" is none of the rules that can be chosen; did you mean "AMP210"?'),
+        ('"a.py" = "bf16"', '"a.py" has to be a table, such as { dtype = "bf16" }, not a string'),
+        ('"" = { dtype = "bf16" }', '"" is no pattern as in a .gitignore'),
+    ],
+)
+def test_mistakes_in_settings_of_some_files(here: Path, capsys: pytest.CaptureFixture[str], text: str, message: str) -> None:
+    _configure(f"[tool.ampify.per-file]\n{text}")
+    assert main(["train.py"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('per-file = "a.py"', "per-file of [tool.ampify]: it has to be a table of patterns, not a string"),
+        ("per-files = {}", '[tool.ampify] has no key "per-files"; did you mean "per-file"?'),
+    ],
+)
+def test_per_file_is_a_table(here: Path, capsys: pytest.CaptureFixture[str], text: str, message: str) -> None:
+    _configure(text)
+    assert main(["train.py"]) == 2
+    assert message in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 
 from ampify import manual
 from ampify.cli import main
-from ampify.diagnostics import EDITS, NOTES, REFUSALS
+from ampify.diagnostics import EDITS, NOTES, PRAGMAS, REFUSALS
 from ampify.doctor.pages import PAGES
 from ampify.plan.rules import RULES
 
@@ -28,7 +28,7 @@ def test_every_rule_has_a_whole_page(code: str, capfd: pytest.CaptureFixture[str
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("code", [*EDITS, *NOTES, *REFUSALS])
+@pytest.mark.parametrize("code", [*EDITS, *NOTES, *PRAGMAS, *REFUSALS])
 def test_every_other_code_has_a_page(code: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["rule", code.lower()]) == 0
     assert capfd.readouterr().out.startswith(code)
@@ -49,7 +49,7 @@ def test_every_refusal_teaches(code: str, capfd: pytest.CaptureFixture[str]) -> 
 def test_the_list_has_all_codes_once(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["rule"]) == 0
     codes = [line.split()[0] for line in capfd.readouterr().out.splitlines()]
-    assert sorted(codes) == sorted([*EDITS, *NOTES, *REFUSALS, *PAGES, *(rule.code for rule in RULES)])
+    assert sorted(codes) == sorted([*EDITS, *NOTES, *PRAGMAS, *REFUSALS, *PAGES, *(rule.code for rule in RULES)])
 
 
 def test_an_unknown_code_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -87,7 +87,11 @@ def test_dtype_changes_nothing_where_nothing_is_converted() -> None:
 @pytest.mark.parametrize("case", converted_cases()[::3], ids=lambda case: case.name)
 def test_again(case: Case) -> None:
     output = check(case.source).output
-    assert check(output) == Result("already", output)
+    again = check(output)
+    if case.family == "pragmas":
+        assert {d.code for d in again.diagnostics} <= {"AMP197", "AMP198"}
+        again = again._replace(diagnostics=())
+    assert again == Result("already", output)
 
 
 # A method that looks at gradients is taken to look at those of all optimizers, where the instance says nothing of its models.

@@ -8,7 +8,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ampify.convert import convert
 from ampify.diagnostics import REFUSALS
 from tests.conftest import Ampify
 
@@ -93,8 +95,42 @@ def test_files_that_are_named_exist() -> None:
         assert (ROOT / link).exists(), link
 
 
+def test_the_settings_of_some_files_do_what_is_said(ampify: Ampify, tmp_path: Path, training_script: bytes) -> None:
+    _, block = _blocks("toml")
+    (tmp_path / "pyproject.toml").write_text(block)
+    for name in ("experiments/a/b.py", "release/train.py", "train.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(training_script)
+    assert ampify(".").returncode == 0
+    assert [p.name for p in tmp_path.rglob("*.py") if b'configure(mode="fp16")' in p.read_bytes()] == ["b.py"]
+    assert [p.parent.name for p in tmp_path.rglob("ampify_runtime.py")] == ["release"]
+
+
+def test_the_pragma_in_the_example_leaves_the_step_alone() -> None:
+    (example,) = (block for block in _blocks("python") if "ampify: skip" in block)
+    head = "import torch\nmodel = torch.nn.Linear(1, 1)\noptimizer = torch.optim.SGD(model.parameters())\n"
+    assert convert((head + example).encode()).status == "unchanged"
+    assert convert((head + example.replace("# ampify: skip", "")).encode()).status == "converted"
+
+
+def test_the_yaml_is_yaml_and_names_what_there_is(ampify: Ampify, tmp_path: Path, training_script: bytes) -> None:
+    hook, action = map(yaml.safe_load, _blocks("yaml"))
+    shipped = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
+    used = [hook for repo in hook["repos"] for hook in repo["hooks"]]
+    assert {hook["id"] for hook in used} <= shipped.keys()
+    steps = [step for job in action["jobs"].values() for step in job["steps"]]
+    commands = [shlex.split(step["run"]) for step in steps if step.get("run", "").startswith("ampify ")]
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "train.py").write_bytes(training_script)
+    done = [ampify(*command[1:]) for command in commands]
+    assert [(run.returncode, run.stdout.startswith(b"::notice file=")) for run in done] == [(1, True)]
+    described = ampify("--help").stdout.decode()
+    for word in (word for words in (*commands, *(hook["args"] for hook in used)) for word in words):
+        assert not word.startswith("-") or re.search(rf"^ +{re.escape(word)}\b", described, re.MULTILINE), word
+
+
 def test_the_configuration_does_what_its_comments_say(ampify: Ampify, tmp_path: Path, training_script: bytes) -> None:
-    (block,) = _blocks("toml")
+    block, _ = _blocks("toml")
     assert tuple(tomllib.loads(block)["tool"]["ampify"]) == ("exclude", "include", "dtype", "runtime", "skip", "unsafe")
     (tmp_path / "pyproject.toml").write_text(block)
     taken = ["src/a.py", "train.py"]

@@ -1,5 +1,6 @@
 """The hooks of .pre-commit-hooks.yaml under the real pre-commit, on a repository made for the test."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -91,6 +92,36 @@ def test_the_checking_hook_fails_and_changes_nothing(repository: Path, store: Pa
 
     only_refused = _pre_commit(repository, store, "ampify-check", "--hook-stage", "manual", "--files", "refused.py")
     assert only_refused.returncode == 0, only_refused.stdout
+
+
+def test_arguments_and_files_and_notebooks(
+    repository: Path, store: Path, hooks: tuple[Path, str], training_script: bytes
+) -> None:
+    place, revision = hooks
+    (repository / ".pre-commit-config.yaml").write_text(
+        f"repos:\n- repo: {place}\n  rev: {revision}\n  hooks:\n"
+        "  - id: ampify\n    args: [--dtype, bf16]\n    files: ^src/\n"
+        "  - id: ampify-check\n    args: [--isolated]\n    types_or: [jupyter]\n"
+    )
+    cells = [{"cell_type": "code", "source": training_script.decode().splitlines(keepends=True), "outputs": []}]
+    notebook = json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1)
+    (repository / "src").mkdir()
+    (repository / "src" / "train.py").write_bytes(training_script)
+    for path in ("src/train.ipynb", "other.ipynb"):
+        (repository / path).write_text(notebook)
+    _git(repository, "add", ".")
+
+    converted = _pre_commit(repository, store, "ampify")
+    assert converted.returncode == 1
+    assert b'configure(mode="bf16")' in (repository / "src/train.py").read_bytes()
+    assert b'configure(mode=\\"bf16\\")' in (repository / "src/train.ipynb").read_bytes()
+    assert (repository / "train.py").read_bytes() == training_script
+    assert (repository / "other.ipynb").read_text() == notebook
+
+    checked = _pre_commit(repository, store, "ampify-check")
+    assert checked.returncode == 1
+    assert "would convert other.ipynb" in checked.stdout
+    assert "train.py" not in checked.stdout
 
 
 def test_a_file_that_does_not_parse_blocks(repository: Path, store: Path) -> None:

@@ -14,7 +14,9 @@ from ampify.plan.rules.base import Finding, Rule
 from ampify.plan.rules.file import File, Regions
 from ampify.plan.rules.site import Site
 from ampify.program import Note, Refusal
+from ampify.source import skipped
 
+SKIPPED = "AMP197"
 NEEDED = {nonlinear_backward.CODE: nonlinear_backward.REFUSED}  # rules of what would be wrong in float32 too, and the refusal
 
 
@@ -76,9 +78,17 @@ def _line(file: File, edit: Edit) -> int:
 
 def _find(file: File, search: Search, rules: tuple[Rule, ...] = RULES) -> Hazards:
     found = Hazards([], [], [], [])
+    left = skipped(file.reading.tree)
+    left_out: list[tuple[Note, tuple[Edit, ...]]] = []
     for rule, finding in _findings(file, [rule for rule in rules if rule.code not in search.skip or rule.code in NEEDED]):
         line, column = getattr(finding.node, "lineno", 1), getattr(finding.node, "col_offset", 0)
-        if rule.code in search.skip and not finding.refuse:
+        alone = bool(left) and (line in left or any(_line(file, edit) in left for edit in finding.edits))
+        if alone and not finding.refuse:
+            if finding.edits and rule.code in NEEDED:
+                found.refusals.append(Refusal(NEEDED[rule.code], line, column, "a pragma leaves it alone"))
+            else:
+                left_out.append((Note(SKIPPED, line, column, f"{rule.code}, {rule.hazard}"), finding.edits))
+        elif rule.code in search.skip and not finding.refuse:
             found.refusals.append(Refusal(NEEDED[rule.code], line, column, f"{rule.code} is left out"))
         elif finding.refuse:
             found.refusals.append(Refusal(finding.refuse, line, column, finding.detail))
@@ -86,6 +96,8 @@ def _find(file: File, search: Search, rules: tuple[Rule, ...] = RULES) -> Hazard
             found.edits.extend(e for e in finding.edits if e not in found.edits)
         else:
             found.notes.append(Note(rule.code, line, column, finding.detail))
+    # An edit that stands elsewhere may be made for another finding.
+    found.notes.extend(note for note, edits in left_out if not edits or not set(edits) <= set(found.edits))
     return found
 
 
