@@ -4,9 +4,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from ampify.convert import Options
+    from ampify.settings import Settings
 
 UNUSABLE, INTERRUPTED = 3, 130
 MODES = "off,scale-only,fp16,bf16"
@@ -153,13 +157,16 @@ def _scale() -> float:
         raise click.UsageError(f"AMPIFY_INIT_SCALE={given!r}: the initial scale must be a power of two, such as 65536") from None
 
 
-def _options(script: str, named: str | None, isolated: bool) -> Any:
+def _options(script: str, named: str | None, isolated: bool) -> "Options | Settings":
     from ampify import config
     from ampify.report import streams
 
     try:
         configured = config.for_call(script, named, isolated)
-        return config.options(configured, None, None, (), (), None)
+        # What is compared is the conversion as such: the mode is chosen from outside, and so is not to be pinned.
+        own = tuple((pattern, each._replace(dtype=None, runtime=None)) for pattern, each in configured.per_file)
+        unpinned = configured._replace(dtype=None, runtime=None, per_file=own)
+        return config.options(unpinned, config.Given(runtime="import"), timings=False)
     except config.UnknownRuleError as error:
         raise click.UsageError(str(error)) from None
     except config.ConfigError as error:

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ampify import files, project
-from ampify.convert import Options
 from ampify.files import FileError, Snapshot
 from ampify.local import Local, readable
 from ampify.report.streams import printable
 
 if TYPE_CHECKING:
     from ampify.analysis.names import Names
+    from ampify.convert import Options
     from ampify.job import Outcome
+    from ampify.settings import Settings
 
 FILES = 200  # that a script is made of, at most: as many as a conversion looks into
 GRAD = "torch.autograd.grad("
@@ -54,12 +55,10 @@ def against(script: str, converted: str) -> Pair:
     return Pair(Program(script, {}), Program(converted, {}), tuple(told))
 
 
-def of(script: str, options: Options) -> Pair:
+def of(script: str, options: Options | Settings) -> Pair:
     """A script, with the local files that it imports, and its conversion; of one that ampify has converted already, with its
     original. Raises NoPairError."""
     local = [script, *_imported(_read(script).target)]
-    # What is compared is the conversion as such: the mode is chosen from outside, and so is not to be pinned.
-    options = options._replace(runtime="import", dtype=None)
     outcomes = list(project.run(local, options, write=False, keep=True, jobs=1))
     _refuse(outcomes[0])
     erased = {o.path: source for o in outcomes if o.result.status == "already" and (source := _erased(o.path))}
