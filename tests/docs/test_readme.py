@@ -35,7 +35,7 @@ def test_the_verification_is_what_ampify_prints(ampify: Ampify) -> None:
         return [re.sub(r"[\d.]+ +\d+$|[\d.]+ % off", "", line).split() for line in lines.splitlines()]
 
     done = ampify("verify", "fixtures/readme/train.in.py", cwd=ROOT)
-    (shown,) = [block for block in re.findall(r"^```\n(.*?)^```$", README, re.DOTALL | re.MULTILINE) if "verdict" in block]
+    (shown,) = [block for block in _blocks("text") if "verdict" in block]
     table = done.stdout.decode().partition("\n\n")[0]
     assert (done.returncode, lasting(table)) == (0, lasting(shown)), done.stderr
 
@@ -69,7 +69,8 @@ def test_the_refusals_are_the_ones_in_the_code() -> None:
 
 def test_every_command_line_is_one(ampify: Ampify) -> None:
     described = ampify("--help").stdout.decode() + ampify("verify", "--help").stdout.decode()
-    for option in {word for line in README.splitlines() for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}:
+    lines = [line for line in README.splitlines() if not line.startswith("$ git ")]
+    for option in {word for line in lines for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}:
         assert option in described, option
 
 
