@@ -23,7 +23,7 @@ def _blocks(language: str) -> list[str]:
 
 
 def test_the_diff_is_what_ampify_prints(ampify: Ampify) -> None:
-    done = ampify("--diff", "fixtures/readme/train.in.py", cwd=ROOT)
+    done = ampify("--diff", "fixtures/readme/short.in.py", cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert _blocks("diff") == [done.stdout.decode()]
 
