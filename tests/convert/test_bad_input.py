@@ -51,7 +51,7 @@ def check(source: bytes, options: Options = Options()) -> Result:
 
 @cache
 def converted_cases() -> tuple[Case, ...]:
-    return tuple(case for case in all_cases() if case.is_converted and case.family != "misuse")
+    return tuple(case for case in all_cases() if case.is_converted and case.family not in ("misuse", "finished"))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -96,7 +96,7 @@ def test_a_line_deleted() -> None:
         result = check(source)
         statuses.add(result.status)
         if result.status == "converted":
-            if not any(e.code in MENDS for e in result.edits):
+            if b"ampify_runtime" in result.output:  # or else its own mixed precision was mended, or finished
                 assert erasure_problems(source, result.output) == [], name
             again = check(result.output)
             assert (again.output, again.status) == (result.output, "already"), name

@@ -183,13 +183,16 @@ def test_without_torch_there_is_nothing_to_run(monkeypatch: pytest.MonkeyPatch) 
 def test_an_interrupt_ends_all_processes(tmp_path: Path, own_temporary: Path, number: signal.Signals) -> None:
     waiting = "import subprocess, time\nsubprocess.Popen(['sleep', '98.7'])\nopen('up', 'w')\ntime.sleep(99)\nfor epoch"
     (tmp_path / "train.py").write_text(programs.PLAIN.replace("for epoch", waiting, 1))
-    command = [str(Path(sys.executable).parent / "ampify"), "verify", "train.py"]
+    interruptible = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+    )
+    command = [sys.executable, "-c", f"{interruptible}from ampify.cli import run; run()", "verify", "train.py"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not (tmp_path / "up").exists():
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, b"")
     assert err.splitlines()[-1].startswith(b"ampify: interrupted")
     assert _left(own_temporary) == []
