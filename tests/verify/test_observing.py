@@ -92,3 +92,26 @@ def test_nobody_elses_sitecustomize_is_lost(tmp_path: Path) -> None:
 def test_it_ends_as_the_script_does(tmp_path: Path, ending: str) -> None:
     (tmp_path / "train.py").write_text(ending)
     assert _observe(tmp_path, "train.py").returncode == 3
+
+
+def test_a_script_that_catches_everything_is_stopped_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "import torch\n"
+        "weight = torch.nn.Parameter(torch.ones(3))\n"
+        "optimizer = torch.optim.SGD([weight], lr=0.1)\n"
+        "for step in range(1000):\n"
+        "    try:\n"
+        "        weight.sum().backward()\n"
+        "        optimizer.step()\n"
+        "    except:\n"
+        "        print('caught', step)\n"
+        "print('end')\n"
+    )
+    done = _observe(tmp_path, "--steps", "2", "train.py")
+    assert (done.returncode, done.stdout) == (0, "caught 2\ncaught 3\ncaught 4\n"), done.stderr
+    (record,) = (tmp_path / "record").iterdir()
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [(line["attempt"], line["taken"], line["losses"], line["names"][:1]) for line in lines[:1]] == [
+        (0, True, [3.0], ["parameter 0"])
+    ]
+    assert [line["norms"] for line in lines] == [[pytest.approx(3**0.5)], [pytest.approx(2 * 3**0.5)]]
