@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from ampify.plan.rules.search import Search
     from ampify.program import Elsewhere, Note, Refusal
 
-INSERTIONS = frozenset(
-    {"AMP103", "AMP105", "AMP107", "AMP109", "AMP112", "AMP301", "AMP303"}
-)  # these stand before the line that they name
-
 SCALED = re.compile(rb"\*\s*\w+\s*\)\s*\.\s*backward\b")  # a product that goes backward
 
 Status = Literal["converted", "already", "unchanged", "refused", "error"]
@@ -224,6 +220,7 @@ def _beyond_torch(search: Search) -> Iterator[Refusal]:
 def _render(
     source: bytes, reading: Reading, plan: Plan, search: Search, around: Surroundings, options: Options, clock: Clock
 ) -> Result:
+    from ampify.lines import joined_lines, keeps_lines
     from ampify.proof import ProofError, prove
     from ampify.render.emit import UnreadableError, emit
 
@@ -281,33 +278,6 @@ def _converted_for(need: Need, finder: Finder, script: str, options: Options) ->
     """Another file, converted with what a script needs there."""
     source = finder.source(need.path) or b""
     return convert(source, options, Surroundings(need.path, _Instead(finder, need.path, None, script), need))
-
-
-def joined_lines(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: Plan) -> set[int]:
-    """The lines that something is inserted into, as they hold more than the statement before or behind which it is to stand."""
-    from ampify.plan.edits import Insert
-
-    at = {edit.at for edit in plan.edits if isinstance(edit, Insert)}
-    lines = source.splitlines()
-    joined: set[int] = set()
-    for stmt, (index, _) in numbers.items():
-        if index in at:
-            first, last = stmt.lineno, stmt.end_lineno or stmt.lineno
-            if lines[first - 1][: stmt.col_offset].strip() or lines[last - 1][stmt.end_col_offset :].lstrip().startswith(b";"):
-                joined.update((first, last))
-    return joined
-
-
-def keeps_lines(source: bytes, output: bytes, edits: tuple[AppliedEdit, ...], joined: set[int]) -> bool:
-    """Whether all lines outside of edits are in the output, byte for byte and in order: libcst loses some white space. A last
-    line without an end may get one."""
-    edited = joined.union(line for e in edits if e.code not in INSERTIONS for line in range(e.line, e.end_line + 1))
-    lines, written = source.splitlines(keepends=True), iter(output.splitlines(keepends=True))
-    if lines and not lines[-1].endswith((b"\n", b"\r")) and len(lines) not in edited:
-        *lines, last = lines
-        kept = [line in written for number, line in enumerate(lines, 1) if number not in edited]
-        return all(kept) and any(line.rstrip(b"\r\n") == last for line in written)
-    return all(line in written for number, line in enumerate(lines, 1) if number not in edited)
 
 
 def applied(

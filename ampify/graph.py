@@ -33,6 +33,21 @@ class Component(NamedTuple):
     importers: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
+def connected(linked: Mapping[str, list[str]]) -> Iterator[set[str]]:
+    """The sets of files that are linked with each other, by way of others too; `linked` has both ends of each link."""
+    seen: set[str] = set()
+    for path in linked:
+        stack, group = [path], set[str]()
+        while stack:
+            here = stack.pop()
+            if here not in seen:
+                seen.add(here)
+                group.add(here)
+                stack.extend(linked[here])
+        if group:
+            yield group
+
+
 def look(path: str, shown: str, where: Places) -> Look:
     """The first look at a given file, by its real path and the user's."""
     try:

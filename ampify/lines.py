@@ -3,12 +3,19 @@
 import ast
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ampify.analysis.syntax import header
 from ampify.analysis.walk import walk
 
+if TYPE_CHECKING:
+    from ampify.convert import AppliedEdit
+    from ampify.plan.edits import Plan
+
 BOM = b"\xef\xbb\xbf"
+INSERTIONS = frozenset(
+    {"AMP103", "AMP105", "AMP107", "AMP109", "AMP112", "AMP301", "AMP303"}
+)  # these stand before the line that they name
 QUOTES = re.compile(rb"""[A-Za-z]*('''|\"\"\"|'|")""")
 
 
@@ -133,3 +140,33 @@ def _behind_another(stmt: ast.stmt, lines: list[bytes]) -> bool:
     """Whether a statement stands behind another, or a header, in its line."""
     ahead = lines[stmt.lineno - 1].removeprefix(BOM if stmt.lineno == 1 else b"")[: stmt.col_offset]
     return bool(ahead.strip())
+
+
+# of a rendering -------------------------------------------------------------------------------------
+
+
+def joined_lines(source: bytes, numbers: dict[ast.stmt, tuple[int, int]], plan: "Plan") -> set[int]:
+    """The lines that something is inserted into, as they hold more than the statement before or behind which it is to stand."""
+    from ampify.plan.edits import Insert
+
+    at = {edit.at for edit in plan.edits if isinstance(edit, Insert)}
+    lines = source.splitlines()
+    joined: set[int] = set()
+    for stmt, (index, _) in numbers.items():
+        if index in at:
+            first, last = stmt.lineno, stmt.end_lineno or stmt.lineno
+            if lines[first - 1][: stmt.col_offset].strip() or lines[last - 1][stmt.end_col_offset :].lstrip().startswith(b";"):
+                joined.update((first, last))
+    return joined
+
+
+def keeps_lines(source: bytes, output: bytes, edits: "tuple[AppliedEdit, ...]", joined: set[int]) -> bool:
+    """Whether all lines outside of edits are in the output, byte for byte and in order: libcst loses some white space. A last
+    line without an end may get one."""
+    edited = joined.union(line for e in edits if e.code not in INSERTIONS for line in range(e.line, e.end_line + 1))
+    lines, written = source.splitlines(keepends=True), iter(output.splitlines(keepends=True))
+    if lines and not lines[-1].endswith((b"\n", b"\r")) and len(lines) not in edited:
+        *lines, last = lines
+        kept = [line in written for number, line in enumerate(lines, 1) if number not in edited]
+        return all(kept) and any(line.rstrip(b"\r\n") == last for line in written)
+    return all(line in written for number, line in enumerate(lines, 1) if number not in edited)

@@ -217,6 +217,23 @@ def _disabled(reading: Reading, search: Search) -> None:
             raise ProofError(f"line {stmt.lineno} of the output: autocast is off where nothing needs float32")
 
 
+# what the proofs of other edits begin with, too ----------------------------------------------------
+
+
+def both(original: bytes, output: bytes, what: str) -> tuple[ast.Module, ast.Module]:
+    """The trees of a file and of `what` became of it. Raises ProofError where that does not compile, and SourceError where the
+    original does not either, though it parses."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the user's code: not ours to print
+            before, after = ast.parse(original), ast.parse(output)
+            compile(after, "<output>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        check_compiles(original)
+        raise ProofError(f"{what} does not compile: {error}") from None
+    return before, after
+
+
 # comments --------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ampify import files
 from ampify.convert import Options
 from ampify.files import FileError, Snapshot
+from ampify.graph import connected
 from ampify.job import Draft, Job, Outcome, digest, failed
 from ampify.source import NOTEBOOK
 
@@ -107,14 +108,5 @@ def _groups(job: Job) -> Iterator[list[Draft]]:
             if need.path in linked and job.drafts[need.path].result.status == "converted":
                 linked[path].append(need.path)
                 linked[need.path].append(path)
-    seen: set[str] = set()
-    for path in linked:
-        stack, group = [path], set[str]()
-        while stack:
-            here = stack.pop()
-            if here not in seen:
-                seen.add(here)
-                group.add(here)
-                stack.extend(linked[here])
-        if group:
-            yield [job.drafts[p] for p in sorted(group, key=lambda p: (p not in job.needed, p))]
+    for group in connected(linked):
+        yield [job.drafts[p] for p in sorted(group, key=lambda p: (p not in job.needed, p))]

@@ -57,7 +57,7 @@ class Index:
         self.imports: list[ast.Import | ast.ImportFrom] = []
         self._found: defaultdict[type[ast.AST], list[ast.AST]] = defaultdict(list)
         stack, found = [tree], self._found
-        while stack:  # as `walk` does, at half its cost
+        while stack:  # as `walk` does, without a generator: every file is gone through here
             node = stack.pop()
             kind = node.__class__
             found[kind].append(node)

@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import ast
 import difflib
-import warnings
 from collections import Counter
 
 from ampify.analysis.names import Names, dotted
 from ampify.analysis.scalers import scalers
 from ampify.doctor.examine import examine
-from ampify.proof import ProofError, same_comments
+from ampify.proof import ProofError, both, same_comments
 
 REMOVED = frozenset({"unscale_", "update", "load_state_dict"})
 
 
 def prove(original: bytes, output: bytes, skip: frozenset[str] = frozenset()) -> None:
     """Raises ProofError where a mend does anything else than to put right what was found, of all codes but those in `skip`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the user's code: not ours to print
-            before, after = ast.parse(original), ast.parse(output)
-            compile(output, "<mended>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise ProofError(f"the mended file does not compile: {error}") from None
+    before, after = both(original, output, "the mended file")
     same_comments(original, output)
     own = scalers(Names(before))
     if not own or own != scalers(Names(after)):

@@ -7,7 +7,7 @@ import ast
 from typing import Literal, NamedTuple
 
 from ampify.analysis.library import Finder
-from ampify.convert import AppliedEdit, applied, joined_lines, keeps_lines
+from ampify.convert import AppliedEdit, applied
 from ampify.diagnostics import Diagnostic, pragma
 from ampify.doctor.base import Finding, described
 from ampify.doctor.case import Case
@@ -42,10 +42,8 @@ def treat(
         tuple(dict.fromkeys(e for f in mended for e in f.edits)), names={"scaler": min(_scalers(case, mended), default="")}
     )
     edits = applied(case.reading.numbers, plan, MENDS)
-    output = source
-    if mended and not is_deep(tree) and not not_rewritable(source):
-        output = _written(source, plan, edits, joined_lines(source, case.reading.numbers, plan), skip) or source
-    if output == source:
+    output = rendered(source, case, plan, edits) if mended else None
+    if output is None or output == source or not _proved(source, output, skip):
         return Treated("already", source, (), (*map(_told, found), *left))
     told = tuple(_mended(_told(f)) if f in mended else _told(f) for f in found)
     return Treated("converted", output, edits, (*told, *left))
@@ -92,18 +90,25 @@ def _scalers(case: Case, mended: list[Finding]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _written(source: bytes, plan: Plan, edits: tuple[AppliedEdit, ...], joined: set[int], skip: frozenset[str]) -> bytes | None:
-    """The file with the mends, once they are proved; None where libcst does not read it, or loses some of it."""
-    from ampify.doctor.proof import prove, uncovered
+def rendered(source: bytes, case: Case, plan: Plan, edits: tuple[AppliedEdit, ...]) -> bytes | None:
+    """The file of a case with a plan's edits; None where libcst does not read it, or loses some of it."""
+    from ampify.lines import joined_lines, keeps_lines
     from ampify.render.emit import UnreadableError, emit
 
+    if is_deep(case.tree) or not_rewritable(source):
+        return None
     try:
         output = emit(source, plan)
     except UnreadableError:
         return None
-    if not keeps_lines(source, output, edits, joined):
-        return None
+    return output if keeps_lines(source, output, edits, joined_lines(source, case.reading.numbers, plan)) else None
+
+
+def _proved(source: bytes, output: bytes, skip: frozenset[str]) -> bool:
+    """Whether a file may be mended; what one mistake has hidden until now is the author's to mend. Raises ProofError."""
+    from ampify.doctor.proof import prove, uncovered
+
     if uncovered(source, output, skip):
-        return None  # what one mistake has hidden until now is the author's to mend
+        return False
     prove(source, output, skip)
-    return output
+    return True

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from ampify.analysis.frames import Frame
 from ampify.analysis.names import dotted
 from ampify.analysis.scalers import speaks_of_apex
-from ampify.convert import AppliedEdit, Options, Surroundings, applied, joined_lines, keeps_lines
+from ampify.convert import AppliedEdit, Options, Surroundings, applied
 from ampify.doctor.case import Case
 from ampify.doctor.machine import about_precision
+from ampify.doctor.treat import rendered
 from ampify.finish.proof import prove
 from ampify.finish.way import OutOfReachError, Way, way
 from ampify.plan.edits import Disable, Edit, Hazards, Plan, anchor
@@ -21,7 +22,7 @@ from ampify.plan.planner import make_plan
 from ampify.plan.rules.search import Search, find
 from ampify.program import Event, Kind, Program, Scope, Stmt
 from ampify.proof import ProofError
-from ampify.source import is_deep, not_rewritable, with_pragmas
+from ampify.source import with_pragmas
 
 CODE = "AMP363"
 TRAINING = (Kind.BACKWARD, Kind.STEP)
@@ -46,38 +47,30 @@ def finish(source: bytes, tree: ast.Module, options: Options, around: Surroundin
         return Finished(source)
     notes: list[tuple[int, int, str]] = []
     plans: list[Plan] = []
-    skips = [(event.line, event.column + 1) for scope, event in left if any(s.skipped for s in scope.run())]
+    planned: list[Event] = []
+    skips: list[tuple[int, int]] = []
     for scope, event in left:
         if any(s.skipped for s in scope.run()):
+            skips.append((event.line, event.column + 1))
             continue
         try:
             own = way(case, source, _done(case), case.frames[scope.number], _first_line(scope))
             plans.append(_plan(case, scope, own, options))
+            planned.append(event)
         except OutOfReachError as reason:
             notes.append((event.line, event.column + 1, str(reason)))
     if not plans:
         return Finished(source, notes=tuple(notes), skipped=tuple(skips))
     plan = plans[0]._replace(edits=tuple(sorted({e for p in plans for e in p.edits}, key=anchor)))
     edits = applied(case.reading.numbers, plan)
-    output = _written(source, tree, plan, edits, joined_lines(source, case.reading.numbers, plan))
+    output = rendered(source, case, plan, edits)
     if output is None:
-        return Finished(source)
+        notes += [(event.line, event.column + 1, "libcst does not reproduce the file") for event in planned]
+        return Finished(source, notes=tuple(notes), skipped=tuple(skips))
     prove(source, output, Way(plan.names["scaler"], plan.region))
     if finish(output, with_pragmas(ast.parse(output), output), options, around).edits:
         raise ProofError("finishing the output again would change it")
     return Finished(output, edits, tuple(notes), tuple(skips))
-
-
-def _written(source: bytes, tree: ast.Module, plan: Plan, edits: tuple[AppliedEdit, ...], joined: set[int]) -> bytes | None:
-    from ampify.render.emit import UnreadableError, emit
-
-    if is_deep(tree) or not_rewritable(source):
-        return None
-    try:
-        output = emit(source, plan)
-    except UnreadableError:
-        return None
-    return output if keeps_lines(source, output, edits, joined) else None
 
 
 def _plan(case: Case, scope: Scope, own: Way, options: Options) -> Plan:
@@ -86,7 +79,7 @@ def _plan(case: Case, scope: Scope, own: Way, options: Options) -> Plan:
     if program.parts_elsewhere() or program.steps_elsewhere():
         raise OutOfReachError("a part of the training is in another file")
     parts = scope.parts()
-    alone = program._replace(scopes=tuple(s for s in program.scopes if s is scope or s.number in parts), runtime={})
+    alone = program._replace(scopes=tuple(s for s in program.scopes if s is scope or s.number in parts))
 
     def rules(edits: list[Edit]) -> Hazards:
         file = case.file

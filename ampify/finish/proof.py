@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from collections import Counter
 
 from ampify.analysis.names import Names, dotted
@@ -16,20 +15,14 @@ from ampify.erasure import first_difference
 from ampify.finish.way import Way
 from ampify.lines import Written, changed_line
 from ampify.program import Kind, Scope
-from ampify.proof import ProofError, same_comments
+from ampify.proof import ProofError, both, same_comments
 from ampify.protocol import Overlay, check
 
 
 def prove(original: bytes, output: bytes, own: Way) -> None:
     """Raises ProofError with what is wrong in a finished file: it does not compile, is another program without the scaler and the
     regions, has lines changed that have nothing to do with them, or does something wrong that the original does not."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the user's code: not ours to print
-            before, after = ast.parse(original), ast.parse(output)
-            compile(output, "<finished>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise ProofError(f"the finished file does not compile: {error}") from None
+    before, after = both(original, output, "the finished file")
     same_comments(original, output)
     if scalers(Names(before)) != scalers(Names(after)):
         raise ProofError("the finished file has other scalers")

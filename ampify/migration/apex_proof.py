@@ -7,26 +7,17 @@ what was asked, where it was asked; all comments are there; and a line that is n
 from __future__ import annotations
 
 import ast
-import warnings
 
 from ampify.analysis.walk import walk
 from ampify.migration.apex import RUNTIME, switch
 from ampify.migration.apex_form import Apex, Fp32, Kept
 from ampify.migration.by_hand import Bare, find
-from ampify.proof import ProofError, comments
-from ampify.source import check_compiles
+from ampify.proof import ProofError, both, comments
 
 
 def prove(original: bytes, output: bytes) -> None:
     """Raises ProofError with what is not as it was; SourceError where the original does not compile, though it parses."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the user's code: not ours to print
-            before, after = ast.parse(original), ast.parse(output)
-            compile(output, "<without apex>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        check_compiles(original)
-        raise ProofError(f"the file does not compile without apex: {error}") from None
+    before, after = both(original, output, "the file without apex")
     if sorted(comments(original)) != sorted(comments(output)):
         raise ProofError("taking apex out changes the comments")
     apex = Apex(before)

@@ -7,7 +7,6 @@ without a name of either package are the original's; and there is nothing more t
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Callable
 
 from ampify.analysis.names import Names
@@ -15,8 +14,7 @@ from ampify.analysis.walk import walk
 from ampify.erasure import first_difference
 from ampify.lines import Written, changed_line
 from ampify.migration.canonical import Canonical
-from ampify.proof import ProofError, same_comments
-from ampify.source import check_compiles
+from ampify.proof import ProofError, both, same_comments
 
 
 def prove(original: bytes, output: bytes, more: Callable[[ast.Module, bytes], bool]) -> None:
@@ -24,14 +22,7 @@ def prove(original: bytes, output: bytes, more: Callable[[ast.Module, bytes], bo
 
     Raises SourceError where the original does not compile, though it parses.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the user's code: not ours to print
-            before, after = ast.parse(original), ast.parse(output)
-            compile(output, "<migrated>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        check_compiles(original)
-        raise ProofError(f"the migrated file does not compile: {error}") from None
+    before, after = both(original, output, "the migrated file")
     same_comments(original, output)
     if more(after, output):
         raise ProofError("migrating the output again would change it")

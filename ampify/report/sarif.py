@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_from_bytes
 
 from ampify import files
 from ampify.diagnostics import Diagnostic, Severity
+from ampify.graph import connected
 from ampify.job import Outcome
 from ampify.report import paths
 from ampify.report.rules import FAILURES, describe
@@ -165,17 +166,8 @@ def _groups(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:
         for need in (need for need in outcome.result.needs if need.path in converted):
             linked[path].append(need.path)
             linked[need.path].append(path)
-    seen: set[str] = set()
-    for path in linked:
-        stack, group = [path], set[str]()
-        while stack:
-            here = stack.pop()
-            if here not in seen:
-                seen.add(here)
-                group.add(here)
-                stack.extend(linked[here])
-        if group:
-            yield [outcome for each, outcome in converted.items() if each in group]
+    for group in connected(linked):
+        yield [outcome for each, outcome in converted.items() if each in group]
 
 
 def _changes(outcome: Outcome) -> Iterator[Json]:

@@ -10,7 +10,7 @@ from tests.fixtures_suite.cases import Case, all_cases
 MENDED = [case for case in all_cases() if case.family == "misuse" and case.is_converted]
 
 
-class _WithoutScaler(ast.NodeTransformer):
+class WithoutScaler(ast.NodeTransformer):
     """Takes every call of something called a scaler out of a script."""
 
     @staticmethod
@@ -55,7 +55,7 @@ def test_there_are_some() -> None:
 @pytest.mark.parametrize("case", MENDED, ids=lambda case: case.name)
 def test_the_mended_script_trains_as_the_float32_one(case: Case) -> None:
     mended = ast.parse(case.output_path.read_bytes())
-    plain = _WithoutScaler().visit(ast.parse(case.source))
+    plain = WithoutScaler().visit(ast.parse(case.source))
     assert "scaler." not in ast.unparse(plain).replace("GradScaler", "").replace("torch.amp.", "")
     expected = trained(plain)
     assert all(map(torch.equal, trained(mended), expected))

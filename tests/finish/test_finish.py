@@ -245,3 +245,15 @@ def test_a_hazard_in_an_imported_file_stands_against_it(tmp_path: Path) -> None:
         (tmp_path / "train.py").write_text(script)
         (outcome,) = run([str(tmp_path / "train.py")], Options(), write=False)
         assert (outcome.result.status, len(notes(outcome.result))) == (status, constant < -1e5)
+
+
+def test_what_cannot_be_rendered_is_told() -> None:
+    source = "\n\n".join((HEAD, SCALER, WARM_UP, WITH, RUN)).replace("\n\n\n", "\n\n\r", 1).encode()
+    result = convert(source)
+    assert result.output == source
+    assert ["libcst does not reproduce the file" in message for message in notes(result)] == [True]
+
+
+def test_what_does_not_compile_is_no_bug_of_ours() -> None:
+    result = converted(SCALER, WARM_UP, WITH, RUN, "return\n")
+    assert (result.status, result.bug, [d.code for d in result.diagnostics]) == ("error", False, ["AMP992"])

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 import torch
 
-from tests.doctor.test_misuse import _WithoutScaler as WithoutScaler
+from tests.doctor.test_misuse import WithoutScaler
 from tests.fixtures_suite.cases import Case, all_cases
 
 FINISHED = [case for case in all_cases() if case.family == "finished" and case.is_converted]
